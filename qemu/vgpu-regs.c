@@ -237,9 +237,6 @@ static bool is_awaited(const struct vgpu_regs *regs, const struct vgpu_socket_he
 static void take_ping(struct vgpu_regs *regs, const struct vgpu_socket_header *header,
                       const uint8_t *payload, uint64_t now_us)
 {
-	(void)payload;
-	(void)now_us;
-
 	if (regs->out_bytes + VGPU_SOCKET_HEADER_BYTES <= VGPU_REGS_OUT_PONG_BYTES)
 		out_append(regs, VGPU_MSG_PONG, header->request_id, NULL, 0);
 }
@@ -247,10 +244,6 @@ static void take_ping(struct vgpu_regs *regs, const struct vgpu_socket_header *h
 static void take_hello(struct vgpu_regs *regs, const struct vgpu_socket_header *header,
                        const uint8_t *payload, uint64_t now_us)
 {
-	(void)header;
-	(void)payload;
-	(void)now_us;
-
 	reg_set(regs, VGPU_REG_LINK, VGPU_LINK_CONNECTED | VGPU_LINK_EXTENDED);
 }
 
@@ -292,8 +285,6 @@ static void take_busy(struct vgpu_regs *regs, const struct vgpu_socket_header *h
 static void take_quarantined(struct vgpu_regs *regs, const struct vgpu_socket_header *header,
                              const uint8_t *payload, uint64_t now_us)
 {
-	(void)payload;
-
 	if (is_awaited(regs, header))
 		request_end(regs, VGPU_CODE_QUARANTINED, now_us);
 }

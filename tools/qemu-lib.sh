@@ -47,16 +47,22 @@ qemu_dir() {
 	echo "$cache/qemu-$(file_version "$(qemu_version source:Version)")"
 }
 
-# apt with state of its own below $cache/apt.
-private_apt() {
-	"$@" -qq -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$cache/apt/sources" \
-		-o Dir::State::Lists="$cache/apt/lists" -o Dir::Cache="$cache/apt/cache" \
-		-o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Sandbox::User= 
+# Makes an apt state of its own in the new directory $1, with this Debian's
+# repositories as they are and as source.
+private_apt_init() {
+	apt_options=(-qq -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$1/sources"
+		-o Dir::State::Lists="$1/lists" -o Dir::Cache="$1/cache"
+		-o Acquire::Languages=none -o Acquire::Retries=3
+		-o APT::Sandbox::User="$(id -un)")
+	mkdir -p "$1/sources" "$1/lists/partial" "$1/cache/archives/partial"
+	"$root/tools/qemu-apt-sources" "$1/sources" || exit
+	private_apt_get update || die "apt-get update failed: is a Debian mirror reachable?"
 }
 
-# Fills the private apt state: this Debian's repositories, as $1 (deb or deb-src).
-private_apt_update() {
-	mkdir -p "$cache/apt/sources" "$cache/apt/lists/partial" "$cache/apt/cache/archives/partial"
-	"$root/tools/qemu-apt-sources" "$1" "$cache/apt/sources"
-	private_apt apt-get update >&2 || die "apt-get update failed: is a Debian mirror reachable?"
+private_apt_get() {
+	apt-get "${apt_options[@]}" "$@" >&2
+}
+
+private_apt_cache() {
+	apt-cache "${apt_options[@]}" "$@"
 }

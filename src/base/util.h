@@ -10,6 +10,7 @@
 #ifndef BASE_UTIL_H
 #define BASE_UTIL_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>

@@ -45,6 +45,7 @@ struct sched_vm_stats {
 	int64_t start_tag, finish_tag, key;
 	int64_t estimate_turn_ns, estimate_job_ns;
 	int64_t boost_ppm; /* the discount in force, parts per million of the estimate */
+	int64_t turn_bound_ns; /* no turn is charged more, by the longest job so far */
 };
 
 struct sched_stats {
@@ -70,15 +71,16 @@ struct sched_policy {
 	void (*configure)(struct sched *sched, int64_t now_ns, const struct sched_config *config);
 
 	/*
-	 * Adds a VM, disabled and without jobs. @id breaks ties and is unique here.
-	 * @lag is what vm_remove() of the scheduler it comes from said, else 0. Returns 0
+	 * Adds a VM, disabled and without jobs. @priority (higher first), then @id break
+	 * ties; @id is unique here. @lag is what vm_remove() of the scheduler it comes from said, else 0. Returns 0
 	 * or -ENOMEM; the scheduler owns *@out until vm_remove().
 	 */
 	int (*vm_add)(struct sched *sched, int64_t now_ns, struct sched_vm **out, uint32_t id,
-	              int32_t phi, int64_t lag, void *owner);
+	              int32_t phi, uint32_t priority, int64_t lag, void *owner);
 	/* The VM must have no job queued or in flight. Returns its lag behind virtual time. */
 	int64_t (*vm_remove)(struct sched *sched, int64_t now_ns, struct sched_vm *vm);
-	void (*vm_set_phi)(struct sched *sched, int64_t now_ns, struct sched_vm *vm, int32_t phi);
+	void (*vm_set_phi)(struct sched *sched, int64_t now_ns, struct sched_vm *vm, int32_t phi,
+	                   uint32_t priority);
 
 	/* Enabled: its worker is up, it is not throttled and not draining. */
 	void (*vm_enable)(struct sched *sched, int64_t now_ns, struct sched_vm *vm, bool enabled);
@@ -116,6 +118,9 @@ struct sched_policy {
 	 */
 	const char *(*check)(const struct sched *sched);
 };
+
+/* Start-time fair queuing over charged GPU time. */
+extern const struct sched_policy sched_fair;
 
 /* One job at a time, VM after VM. */
 extern const struct sched_policy sched_round_robin;

@@ -110,6 +110,9 @@ int setting_from_double(int64_t *out, const struct setting_field *field, double 
 		return -ERANGE;
 	if (fabs(stored - nearbyint(stored)) > 1e-6)
 		return -EINVAL;
+	/* Next to nothing must not become 0, which is "no limit". */
+	if (nearbyint(stored) == 0 && value != 0)
+		return -ERANGE;
 	if (range_check(field, (int64_t)nearbyint(stored)) < 0)
 		return -ERANGE;
 	*out = (int64_t)nearbyint(stored);
@@ -123,8 +126,8 @@ const char *setting_format(char *to, size_t size, const struct setting_field *fi
 	for (int64_t unit = field->scale; unit > 1; unit /= 10)
 		decimals++;
 	if (decimals)
-		snprintf(to, size, "%" PRId64 ".%0*" PRId64, stored / field->scale, decimals,
-		         stored % field->scale);
+		snprintf(to, size, "%" PRId64 ".%0*d", stored / field->scale, decimals,
+		         (int)(stored % field->scale));
 	else
 		snprintf(to, size, "%" PRId64, stored);
 	return to;

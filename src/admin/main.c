@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vgpu-admin: the operator's tool. It changes the registry, which works whether the
+ * mediator runs or not, tells a running mediator to look again, and shows what both know.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <locale.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "admin/admin.h"
+#include "admin/link.h"
+#include "admin/options.h"
+#include "admin/text.h"
+
+enum { XE_TIMEOUT_DEFAULT_MS = 10000, XE_TIMEOUT_MAX_S = 3600 };
+
+static void say_on_stderr(const char *prefix, const char *message)
+{
+	char *safe CLEANUP(freep) = text_escape(message);
+
+	fprintf(stderr, "vgpu-admin: %s%s\n", prefix, safe ? safe : "out of memory");
+}
+
+enum admin_exit admin_fail(struct admin *admin, enum admin_exit status, const char *format, ...)
+{
+	char *message CLEANUP(freep) = NULL;
+	char *text CLEANUP(freep) = NULL;
+	va_list args;
+	int length;
+
+	va_start(args, format);
+	length = vasprintf(&message, format, args);
+	va_end(args);
+	if (length < 0)
+		message = NULL;
+	say_on_stderr("", message ? message : "out of memory");
+	admin->failed = true;
+	if (admin->json && message) {
+		text = text_to_utf8(message);
+		if (!json_is_object(admin->result)) {
+			json_decref(admin->result);
+			admin->result = json_object();
+		}
+		json_object_set_new(admin->result, "error",
+		                    json_pack("{s:i, s:s}", "exit_status", (int)status, "message",
+		                              text ? text : ""));
+	}
+	return status;
+}
+
+void admin_note(const char *format, ...)
+{
+	char *message CLEANUP(freep) = NULL;
+	va_list args;
+	int length;
+
+	va_start(args, format);
+	length = vasprintf(&message, format, args);
+	va_end(args);
+	if (length < 0)
+		message = NULL;
+	say_on_stderr("note: ", message ? message : "out of memory");
+}
+
+enum admin_exit admin_registry_status(int code)
+{
+	switch (code) {
+	case 0:
+		return ADMIN_DONE;
+	case REGISTRY_E_NOT_FOUND:
+		return ADMIN_NO_SUCH_VM;
+	case REGISTRY_E_AMBIGUOUS:
+		return ADMIN_SEVERAL_VMS;
+	case REGISTRY_E_INVALID:
+		return ADMIN_USAGE;
+	default:
+		return ADMIN_FAILED;
+	}
+}
+
+enum admin_exit admin_fail_registry(struct admin *admin, int code)
+{
+	return admin_fail(admin, admin_registry_status(code), "%s",
+	                  registry_message(admin->registry));
+}
+
+enum admin_exit admin_open(struct admin *admin, enum registry_mode mode)
+{
+	const struct registry_options options = {.mode = mode};
+	const struct registry_options fresh = {.mode = REGISTRY_WRITE};
+	struct registry_error why = {.text = "out of memory"};
+	int result;
+
+	if (admin->registry)
+		return ADMIN_DONE;
+	result = registry_open(&admin->registry, admin->db_path, &options, &why);
+	if (result == REGISTRY_E_MISSING) {
+		admin_note("%s", why.text);
+		result = registry_open(&admin->registry, ":memory:", &fresh, &why);
+	}
+	if (result != 0)
+		return admin_fail(admin, ADMIN_FAILED, "%s", why.text);
+	if (registry_upgrade_backup(admin->registry))
+		admin_note("upgraded %s to version %d; what it was is kept in %s", admin->db_path,
+		           REGISTRY_VERSION, registry_upgrade_backup(admin->registry));
+	return ADMIN_DONE;
+}
+
+enum admin_exit admin_call(struct admin *admin, const char *method, json_t *params,
+                           json_t **result)
+{
+	struct link_error why = {.text = "out of memory"};
+	int code = link_call(result, admin->socket_path, method, params, &why);
+
+	if (code == 0)
+		return ADMIN_DONE;
+	return admin_fail(admin, code == LINK_E_NOT_RUNNING ? ADMIN_NO_MEDIATOR : ADMIN_FAILED,
+	                  "%s", why.text);
+}
+
+enum admin_exit admin_answer(struct admin *admin, json_t *result)
+{
+	if (!result)
+		return admin_fail(admin, ADMIN_FAILED, "out of memory");
+	json_decref(admin->result);
+	admin->result = result;
+	return ADMIN_DONE;
+}
+
+enum admin_exit admin_answer_table(struct admin *admin, json_t *result, const char *key,
+                                   const struct column *columns)
+{
+	enum admin_exit status = admin_answer(admin, result);
+
+	if (status == ADMIN_DONE && !admin->json)
+		table_print(stdout, key ? json_object_get(result, key) : result, columns);
+	return status;
+}
+
+/* A running mediator reads the registry again; one that does not run will at its start. */
+static void tell_mediator(struct admin *admin)
+{
+	json_t *result CLEANUP(json_freep) = NULL;
+	struct link_error why = {.text = "out of memory"};
+	const char *said = "reloaded";
+	int code;
+	size_t i;
+	json_t *line;
+
+	code = link_call(&result, admin->socket_path, "reload", NULL, &why);
+	if (code == LINK_E_NOT_RUNNING) {
+		said = "not running";
+	} else if (code != 0) {
+		said = "not reloaded";
+		admin_note("the registry is changed, but the mediator has not taken it over: %s",
+		           why.text);
+	}
+	json_array_foreach(json_object_get(result, "errors"), i, line)
+	{
+		if (json_is_string(line))
+			admin_note("the mediator says: %s", json_string_value(line));
+	}
+	if (json_is_object(admin->result))
+		json_object_set_new(admin->result, "mediator", json_string(said));
+}
+
+static bool settings_check(struct admin *admin, enum admin_exit *status)
+{
+	const struct setting_field seconds = {.name = "xe-timeout",
+	                                      .scale = 1000,
+	                                      .min = 1,
+	                                      .max = XE_TIMEOUT_MAX_S * INT64_C(1000)};
+	const char *text = admin->values[OPTION_XE_TIMEOUT];
+
+	if (admin_given(admin, OPTION_DB))
+		admin->db_path = admin->values[OPTION_DB];
+	if (admin_given(admin, OPTION_ADMIN_SOCKET))
+		admin->socket_path = admin->values[OPTION_ADMIN_SOCKET];
+	if (!text || setting_parse(&admin->xe_timeout_ms, &seconds, text) == 0)
+		return true;
+	*status = admin_fail(admin, ADMIN_USAGE,
+	                     "--xe-timeout=%s is no number of seconds from 0.001 to %d", text,
+	                     XE_TIMEOUT_MAX_S);
+	return false;
+}
+
+static enum admin_exit finish(struct admin *admin, enum admin_exit status)
+{
+	if (admin->changed)
+		tell_mediator(admin);
+	if (admin->json && admin->result) {
+		json_dumpf(admin->result, stdout,
+		           JSON_INDENT(2) | JSON_REAL_PRECISION(15) | JSON_ENCODE_ANY);
+		putchar('\n');
+	}
+	json_decref(admin->result);
+	registry_free(admin->registry);
+	/* A full disk or a closed pipe must not look like success. */
+	if (fflush(stdout) != 0 && status == ADMIN_DONE) {
+		fprintf(stderr, "vgpu-admin: cannot write the output: %s\n", strerror(errno));
+		status = ADMIN_FAILED;
+	}
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct admin admin = {
+		.db_path = "/etc/vgpu/vgpu_config.db",
+		.socket_path = "/run/vgpu/admin.sock",
+		.program = argv[0],
+		.xe_timeout_ms = XE_TIMEOUT_DEFAULT_MS,
+	};
+	enum admin_exit status;
+
+	if (options_read(&admin, argc, argv, &status) && settings_check(&admin, &status))
+		status = admin.command->run(&admin);
+	return (int)finish(&admin, status);
+}

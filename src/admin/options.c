@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See options.h. The options that every command takes may stand before or after its
+ * name. Which of the others a command takes is a mask in its row, so that a misplaced
+ * option is refused and never ignored.
+ */
+#include "admin/options.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#define COMMON                                                                                   \
+	(OPTION_BIT(DB) | OPTION_BIT(ADMIN_SOCKET) | OPTION_BIT(JSON) | OPTION_BIT(XE_TIMEOUT) | \
+	 OPTION_BIT(HELP) | OPTION_BIT(VERSION))
+
+static const struct {
+	const char *name;
+	const char *argument; /* NULL = a flag */
+	const char *help;
+} option_rows[OPTION_COUNT] = {
+	[OPTION_DB] = {"db", "FILE", "the registry (default /etc/vgpu/vgpu_config.db)"},
+	[OPTION_ADMIN_SOCKET] = {"admin-socket", "PATH",
+                                 "the mediator's socket (default /run/vgpu/admin.sock)"},
+	[OPTION_JSON] = {"json", NULL, "print JSON"},
+	[OPTION_XE_TIMEOUT] = {"xe-timeout", "SECONDS", "how long to wait for xe (default 10)"},
+	[OPTION_HELP] = {"help", NULL, "print help, also about one command"},
+	[OPTION_VERSION] = {"version", NULL, "print the version"},
+	[OPTION_VM_UUID] = {"vm-uuid", "UUID", "the VM"},
+	[OPTION_VM_NAME] = {"vm-name", "NAME", "the VM by the name that xe knows"},
+	[OPTION_ALL] = {"all", NULL, "all registered VMs"},
+	[OPTION_POOL] = {"pool", "A|B", "the pool"},
+	[OPTION_POOL_ID] = {"pool-id", "A|B", "the same as --pool"},
+	[OPTION_PRIORITY] = {"priority", "low|medium|high", "the VM's priority"},
+	[OPTION_VM_ID] = {"vm-id", "N", "the VM's number, 0 to 4294967295"},
+	[OPTION_NAME] = {"name", "NAME", "the name to keep in the registry"},
+	[OPTION_ALLOW_CUBIN] = {"allow-cubin", "yes|no",
+                                "may this VM load GPU machine code (default no)"},
+	[OPTION_WEIGHT] = {"weight", "W", "its share of the GPU, 1.00 to 100.00"},
+	[OPTION_RATE] = {"rate", "R", "jobs per second, 0 = no limit"},
+	[OPTION_BURST] = {"burst", "N", "jobs at once above the rate, 0 = one second's worth"},
+	[OPTION_QUEUE_DEPTH] = {"queue-depth", "N", "jobs accepted and unanswered, 0 = no limit"},
+	[OPTION_GPU_SECONDS] = {"gpu-seconds", "S", "GPU seconds per second up to 1, 0 = no limit"},
+	[OPTION_TIMEOUT] = {"timeout", "MS", "a job's limit in ms, 0 = the default"},
+	[OPTION_MEMORY_QUOTA] = {"memory-quota", "MIB", "GPU memory in MiB, 0 = no quota"},
+	[OPTION_ENABLED] = {"enabled", "yes|no", "does the pool take jobs"},
+	[OPTION_REASON] = {"reason", "TEXT", "why, for whoever looks later"},
+	[OPTION_PROMETHEUS] = {"prometheus", NULL, "exactly what /metrics serves"},
+	[OPTION_JOB] = {"job", "ID", "the job, as list-jobs shows it"},
+};
+
+const char *options_name(enum option_id option)
+{
+	return option_rows[option].name;
+}
+
+const struct command *options_find_command(const char *name)
+{
+	for (const struct command *command = admin_commands; command->name; command++) {
+		if (strcmp(command->name, name) == 0)
+			return command;
+	}
+	return NULL;
+}
+
+static void help_options(FILE *to, uint64_t mask)
+{
+	for (int i = 0; i < OPTION_COUNT; i++) {
+		char left[48];
+
+		if (!(mask & UINT64_C(1) << i))
+			continue;
+		snprintf(left, sizeof(left), "--%s%s%s", option_rows[i].name,
+		         option_rows[i].argument ? "=" : "",
+		         option_rows[i].argument ? option_rows[i].argument : "");
+		fprintf(to, "  %-30s %s\n", left, option_rows[i].help);
+	}
+}
+
+void options_help(FILE *to)
+{
+	fputs("Usage: vgpu-admin [OPTION]... COMMAND [OPTION]...\n"
+	      "Manages which VMs may use the GPU, and shows what they do with it.\n\nCommands:\n",
+	      to);
+	for (const struct command *command = admin_commands; command->name; command++)
+		fprintf(to, "  %-18s %s\n", command->name, command->summary);
+	fputs("\nOptions of every command:\n", to);
+	help_options(to, COMMON);
+	fputs("\nvgpu-admin COMMAND --help says more about one command.\n"
+	      "Exit status: 0 done, 1 failed, 2 wrong usage or value, 3 no such VM,\n"
+	      "4 several VMs have that name, 5 the mediator is not running.\n",
+	      to);
+}
+
+void options_help_command(FILE *to, const struct command *command)
+{
+	fprintf(to, "Usage: vgpu-admin %s%s%s%s\n%s.\n", command->name,
+	        command->options ? " [OPTION]..." : "", command->argument ? " " : "",
+	        command->argument ? command->argument : "", command->summary);
+	if (command->details)
+		fprintf(to, "\n%s\n", command->details);
+	if (command->options) {
+		fputs("\nOptions:\n", to);
+		help_options(to, command->options);
+	}
+	fputs("\nOptions of every command:\n", to);
+	help_options(to, COMMON);
+}
+
+/* Reads the options of @mask up to the first argument (@stop) or all; false is a usage error. */
+static bool scan(struct admin *admin, int argc, char **argv, uint64_t mask, bool stop)
+{
+	struct option rows[OPTION_COUNT + 1];
+	int count = 0, found;
+
+	memset(rows, 0, sizeof(rows));
+	for (int i = 0; i < OPTION_COUNT; i++) {
+		if (mask & UINT64_C(1) << i)
+			rows[count++] = (struct option){.name = option_rows[i].name,
+			                                .has_arg = option_rows[i].argument
+			                                                   ? required_argument
+			                                                   : no_argument,
+			                                .val = i + 256};
+	}
+	optind = 0;
+	while ((found = getopt_long(argc, argv, stop ? "+h" : "h", rows, NULL)) != -1) {
+		if (found == 'h')
+			found = OPTION_HELP + 256;
+		if (found == '?')
+			return false;
+		admin->values[found - 256] = optarg ? optarg : "";
+	}
+	return true;
+}
+
+static bool usage(struct admin *admin, enum admin_exit *status, const char *hint)
+{
+	fprintf(stderr, "Try: vgpu-admin %s%s--help\n", hint, *hint ? " " : "");
+	admin->failed = true;
+	*status = ADMIN_USAGE;
+	return false;
+}
+
+/* What --help and --version ask for has been said when this returns true. */
+static bool said_enough(const struct admin *admin)
+{
+	if (admin_given(admin, OPTION_HELP)) {
+		if (admin->command)
+			options_help_command(stdout, admin->command);
+		else
+			options_help(stdout);
+		return true;
+	}
+	if (admin_given(admin, OPTION_VERSION)) {
+		printf("vgpu-admin %s\n", VGPU_VERSION);
+		return true;
+	}
+	return false;
+}
+
+/* What the command's row demands; reports and returns false when it is not there. */
+static bool command_check(struct admin *admin, int argc, char **argv)
+{
+	const struct command *command = admin->command;
+	uint64_t given = 0;
+
+	for (int i = 0; i < OPTION_COUNT; i++) {
+		if (admin_given(admin, (enum option_id)i))
+			given |= UINT64_C(1) << i;
+	}
+	if (optind < argc && command->argument)
+		admin->argument = argv[optind++];
+	if (optind < argc) {
+		admin_fail(admin, ADMIN_USAGE, "%s takes no argument \"%s\"", command->name,
+		           argv[optind]);
+		return false;
+	}
+	if (command->argument && command->argument[0] != '[' && !admin->argument) {
+		admin_fail(admin, ADMIN_USAGE, "%s needs the argument %s", command->name,
+		           command->argument);
+		return false;
+	}
+	if (given & OPTION_BIT(POOL) && given & OPTION_BIT(POOL_ID)) {
+		admin_fail(admin, ADMIN_USAGE, "--pool and --pool-id are the same; give one");
+		return false;
+	}
+	if (command->needs && !(given & command->needs)) {
+		admin_fail(admin, ADMIN_USAGE, "%s needs one of these:", command->name);
+		help_options(stderr, command->needs);
+		return false;
+	}
+	if (!admin_given(admin, OPTION_POOL))
+		admin->values[OPTION_POOL] = admin->values[OPTION_POOL_ID];
+	return true;
+}
+
+bool options_read(struct admin *admin, int argc, char **argv, enum admin_exit *status)
+{
+	int first;
+
+	if (!scan(admin, argc, argv, COMMON, true))
+		return usage(admin, status, "");
+	*status = ADMIN_DONE;
+	first = optind;
+	if (first < argc)
+		admin->command = options_find_command(argv[first]);
+	if (first < argc && !admin->command) {
+		admin_fail(admin, ADMIN_USAGE, "there is no command \"%s\"", argv[first]);
+		return usage(admin, status, "");
+	}
+	if (!admin->command) {
+		if (said_enough(admin))
+			return false;
+		options_help(stderr);
+		*status = ADMIN_USAGE;
+		return false;
+	}
+	/* The name of the program stays in front, for getopt's own messages. */
+	argv[first] = argv[0];
+	if (!scan(admin, argc - first, argv + first, COMMON | admin->command->options, false))
+		return usage(admin, status, admin->command->name);
+	admin->json = admin_given(admin, OPTION_JSON);
+	if (said_enough(admin))
+		return false;
+	if (!command_check(admin, argc - first, argv + first))
+		return usage(admin, status, admin->command->name);
+	return true;
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See text.h. A guest's owner names the VM; the name must not be able to draw on the
+ * operator's terminal.
+ */
+#include "admin/text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+
+enum { ESCAPE_BYTES_MAX = 8 };
+
+size_t text_decode(const char *text, int32_t *out)
+{
+	static const struct {
+		uint8_t mask, lead;
+		int32_t least;
+	} forms[] = {
+		{0x80, 0x00, 0}, {0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
+	const uint8_t *bytes = (const uint8_t *)text;
+
+	*out = -1;
+	for (size_t length = 1; length <= ARRAY_LEN(forms); length++) {
+		int32_t value = bytes[0] & (uint8_t)~forms[length - 1].mask;
+
+		if ((bytes[0] & forms[length - 1].mask) != forms[length - 1].lead)
+			continue;
+		for (size_t i = 1; i < length; i++) {
+			if ((bytes[i] & 0xc0) != 0x80)
+				return 1;
+			value = value << 6 | (bytes[i] & 0x3f);
+		}
+		if (value < forms[length - 1].least || value > 0x10ffff ||
+		    (value >= 0xd800 && value <= 0xdfff))
+			return 1;
+		*out = value;
+		return length;
+	}
+	return 1;
+}
+
+size_t text_length(const char *text)
+{
+	size_t count = 0;
+	int32_t point;
+
+	for (; *text; text += text_decode(text, &point))
+		count++;
+	return count;
+}
+
+size_t text_prefix_bytes(const char *text, size_t count)
+{
+	const char *end = text;
+	int32_t point;
+
+	while (*end && count-- > 0)
+		end += text_decode(end, &point);
+	return (size_t)(end - text);
+}
+
+/* Controls, and what reorders or hides text: marks, embeddings, isolates, the BOM. */
+static bool point_is_hidden(int32_t point)
+{
+	static const struct {
+		int32_t first, last;
+	} ranges[] = {
+		{0x00, 0x1f},     {0x7f, 0x9f},     {0xad, 0xad},     {0x61c, 0x61c},
+		{0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f}, {0xfeff, 0xfeff},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(ranges); i++) {
+		if (point >= ranges[i].first && point <= ranges[i].last)
+			return true;
+	}
+	return false;
+}
+
+static size_t escape_write(char *to, int32_t point, uint8_t byte)
+{
+	if (point == '\n' || point == '\t' || point == '\r')
+		return (size_t)sprintf(to, "\\%c", point == '\n' ? 'n' : point == '\t' ? 't' : 'r');
+	if (point < 0)
+		return (size_t)sprintf(to, "\\x%02x", byte);
+	return (size_t)sprintf(to, point < 0x100 ? "\\x%02x" : "\\u%04x", (unsigned int)point);
+}
+
+char *text_escape(const char *text)
+{
+	char *copy = malloc(strlen(text) * ESCAPE_BYTES_MAX + 1);
+	char *to = copy;
+
+	if (!copy)
+		return NULL;
+	while (*text) {
+		int32_t point;
+		size_t length = text_decode(text, &point);
+
+		if (point < 0 || point_is_hidden(point)) {
+			to += escape_write(to, point, (uint8_t)*text);
+		} else {
+			memcpy(to, text, length);
+			to += length;
+		}
+		text += length;
+	}
+	*to = '\0';
+	return copy;
+}
+
+char *text_to_utf8(const char *text)
+{
+	char *copy = malloc(strlen(text) * 3 + 1);
+	char *to = copy;
+
+	if (!copy)
+		return NULL;
+	while (*text) {
+		int32_t point;
+		size_t length = text_decode(text, &point);
+
+		if (point < 0) {
+			memcpy(to, "\xef\xbf\xbd", 3);
+			to += 3;
+		} else {
+			memcpy(to, text, length);
+			to += length;
+		}
+		text += length;
+	}
+	*to = '\0';
+	return copy;
+}
+
+bool text_has_control(const char *text)
+{
+	while (*text) {
+		int32_t point;
+
+		text += text_decode(text, &point);
+		if ((point >= 0 && point < 0x20) || (point >= 0x7f && point < 0xa0))
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See stream.h. Callbacks may free the stream they are called for, so that every
+ * way into them goes through enter() and leave().
+ */
+#include "base/stream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+
+enum { STREAM_READ_BYTES = 16 * 1024 };
+
+struct stream {
+	const struct stream_ops *ops;
+	void *owner;
+	int fd;
+	struct event *readable;
+	struct event *writable;
+	struct event *later; /* made active by hand: what is to be done after this event */
+	struct evbuffer *input;
+	struct evbuffer *output;
+	bool paused;        /* by the owner */
+	bool later_pending; /* `later` is active */
+	bool ended;         /* end() was called or is due */
+	bool dead;          /* freed from within a callback */
+	unsigned int depth; /* of callbacks */
+};
+
+static void destroy(struct stream *stream)
+{
+	if (stream->readable)
+		event_free(stream->readable);
+	if (stream->writable)
+		event_free(stream->writable);
+	if (stream->later)
+		event_free(stream->later);
+	if (stream->input)
+		evbuffer_free(stream->input);
+	if (stream->output)
+		evbuffer_free(stream->output);
+	closep(&stream->fd);
+	free(stream);
+}
+
+static void enter(struct stream *stream)
+{
+	stream->depth++;
+}
+
+/* True while the stream is still there. */
+static bool leave(struct stream *stream)
+{
+	if (--stream->depth == 0 && stream->dead) {
+		destroy(stream);
+		return false;
+	}
+	return !stream->dead;
+}
+
+static void end(struct stream *stream, int reason)
+{
+	if (stream->ended || stream->dead)
+		return;
+	stream->ended = true;
+	event_del(stream->readable);
+	event_del(stream->writable);
+	enter(stream);
+	stream->ops->end(stream->owner, reason);
+	leave(stream);
+}
+
+static void update_reading(struct stream *stream)
+{
+	if (stream->ended || stream->dead)
+		return;
+	if (stream->paused || stream_congested(stream))
+		event_del(stream->readable);
+	else
+		event_add(stream->readable, NULL);
+}
+
+static void deliver(struct stream *stream)
+{
+	enter(stream);
+	if (!stream->paused && !stream_congested(stream) && evbuffer_get_length(stream->input))
+		stream->ops->data(stream->owner, stream->input);
+	if (leave(stream))
+		update_reading(stream);
+}
+
+static void on_readable(evutil_socket_t fd, short what UNUSED, void *arg)
+{
+	struct stream *stream = arg;
+	int n = evbuffer_read(stream->input, fd, STREAM_READ_BYTES);
+
+	if (n > 0)
+		deliver(stream);
+	else if (n == 0)
+		end(stream, 0);
+	else if (errno != EAGAIN && errno != EINTR)
+		end(stream, -errno);
+}
+
+/* Sends what the socket takes. Returns 0 or a negative errno. */
+static int send_some(struct stream *stream)
+{
+	static const struct timeval stall = {.tv_sec = STREAM_STALL_S};
+
+	while (evbuffer_get_length(stream->output)) {
+		if (evbuffer_write(stream->output, stream->fd) >= 0)
+			continue;
+		if (errno == EINTR)
+			continue;
+		if (errno != EAGAIN)
+			return -errno;
+		/* Added anew only after progress, so that the time-out measures a stall. */
+		if (!event_pending(stream->writable, EV_WRITE, NULL))
+			event_add(stream->writable, &stall);
+		return 0;
+	}
+	event_del(stream->writable);
+	return 0;
+}
+
+static void on_writable(evutil_socket_t fd UNUSED, short what, void *arg)
+{
+	struct stream *stream = arg;
+	int r = what & EV_TIMEOUT ? -ETIMEDOUT : send_some(stream);
+
+	if (r < 0)
+		end(stream, r);
+	else
+		deliver(stream);
+}
+
+static void on_later(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct stream *stream = arg;
+	int r;
+
+	stream->later_pending = false;
+	if (stream->ended)
+		return;
+	r = send_some(stream);
+	if (r < 0)
+		end(stream, r);
+	else
+		deliver(stream);
+}
+
+static void do_later(struct stream *stream)
+{
+	if (stream->later_pending || stream->ended || stream->dead)
+		return;
+	stream->later_pending = true;
+	event_active(stream->later, EV_WRITE, 0);
+}
+
+int stream_new(struct stream **out, struct event_base *base, int fd, const struct stream_ops *ops,
+               void *owner)
+{
+	struct stream *stream = calloc(1, sizeof(*stream));
+
+	if (!stream) {
+		close(fd);
+		return -ENOMEM;
+	}
+	stream->ops = ops;
+	stream->owner = owner;
+	stream->fd = fd;
+	stream->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, stream);
+	stream->writable = event_new(base, fd, EV_WRITE, on_writable, stream);
+	stream->later = event_new(base, -1, 0, on_later, stream);
+	stream->input = evbuffer_new();
+	stream->output = evbuffer_new();
+	if (!stream->readable || !stream->writable || !stream->later || !stream->input ||
+	    !stream->output || event_add(stream->readable, NULL) < 0) {
+		destroy(stream);
+		return -ENOMEM;
+	}
+	*out = stream;
+	return 0;
+}
+
+void stream_free(struct stream *stream)
+{
+	if (!stream || stream->dead)
+		return;
+	stream->dead = true;
+	if (stream->depth == 0) {
+		destroy(stream);
+		return;
+	}
+	event_del(stream->readable);
+	event_del(stream->writable);
+	event_del(stream->later);
+}
+
+void stream_write(struct stream *stream, const void *bytes, size_t length)
+{
+	if (stream->ended || stream->dead)
+		return;
+	if (evbuffer_add(stream->output, bytes, length) < 0) {
+		/* Half a message is worse than none: nothing after it could be understood. */
+		evbuffer_drain(stream->output, evbuffer_get_length(stream->output));
+		end(stream, -ENOMEM);
+		return;
+	}
+	do_later(stream);
+}
+
+void stream_pause(struct stream *stream, bool paused)
+{
+	if (stream->paused == paused)
+		return;
+	stream->paused = paused;
+	if (paused)
+		update_reading(stream);
+	else
+		do_later(stream);
+}
+
+bool stream_flush(struct stream *stream)
+{
+	if (stream->ended || stream->dead)
+		return true;
+	return send_some(stream) < 0 || evbuffer_get_length(stream->output) == 0;
+}
+
+bool stream_congested(const struct stream *stream)
+{
+	return evbuffer_get_length(stream->output) >= STREAM_UNSENT_MAX;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The invariants of the core that hold after every event, in one place.
+ *
+ * Tests and the simulator call core_check() after each event; the daemon does not.
+ * Each policy checks its own on top.
+ */
+#include "core/internal.h"
+
+static const char *check_jobs(const struct core *core, const struct vm *vm)
+{
+	const struct job *job;
+	uint32_t queued = 0, in_flight = 0;
+	uint64_t bytes = 0;
+
+	TAILQ_FOREACH (job, &vm->queued, link) {
+		if (job->state != JOB_QUEUED || core->jobs[job->index] != job)
+			return "a job in a queue is not in the state QUEUED";
+		queued++;
+		bytes += job->bytes;
+	}
+	TAILQ_FOREACH (job, &vm->in_flight, link) {
+		if (job->state != JOB_IN_FLIGHT)
+			return "a job in flight is not in the state IN_FLIGHT";
+		in_flight++;
+		bytes += job->bytes;
+	}
+	if (queued != vm->queued_count || in_flight != vm->in_flight_count)
+		return "a VM's jobs and their counts differ";
+	if (bytes != vm->held_bytes)
+		return "a VM's bytes and their sum differ";
+	if (in_flight && vm->worker.state != CORE_WORKER_READY)
+		return "jobs are in flight without a ready worker";
+	return NULL;
+}
+
+static const char *check_vm(const struct core *core, const struct vm *vm)
+{
+	struct sched_vm_stats stats;
+
+	core->config.policy->vm_stats(core->gpus[vm->gpu].sched, vm->sched, &stats);
+	if (stats.queued != vm->queued_count)
+		return "core and scheduler count a VM's queue differently";
+	if (vm->worker.state == CORE_WORKER_READY && stats.in_flight != vm->in_flight_count)
+		return "core and scheduler count a VM's jobs in flight differently";
+	if (vm->enabled && vm->worker.state != CORE_WORKER_READY)
+		return "a VM without a ready worker may be granted a turn";
+	if (vm->quarantined && vm->queued_count)
+		return "a quarantined VM has jobs queued";
+	if (heap_contains(&vm->timer) != (vm->deadline_ns != SCHED_NEVER))
+		return "a VM's deadline is not in the heap";
+	if (vm->worker.state == CORE_WORKER_NONE && vm->queued_count &&
+	    !vm->worker.waits_for_place && vm->deadline_ns == SCHED_NEVER)
+		return "a VM with jobs waits for nothing";
+	return check_jobs(core, vm);
+}
+
+const char *core_check(const struct core *core)
+{
+	uint32_t vms = 0, jobs = 0, workers = 0;
+	const char *text;
+
+	for (uint32_t i = 0; i < core->vm_slots; i++) {
+		const struct vm *vm = core->vms[i];
+
+		if (!vm)
+			continue;
+		vms++;
+		jobs += vm->queued_count + vm->in_flight_count;
+		workers += vm->worker.state != CORE_WORKER_NONE;
+		text = check_vm(core, vm);
+		if (text)
+			return text;
+	}
+	if (vms != core->vm_count)
+		return "the VMs and their count differ";
+	if (jobs != core->job_count)
+		return "the jobs of all VMs and their count differ";
+	if (workers != core->worker_count || workers > core->config.max_workers)
+		return "the workers and their count differ, or are too many";
+	for (uint32_t i = 0; i < core->config.gpu_count; i++) {
+		text = core->config.policy->check(core->gpus[i].sched);
+		if (text)
+			return text;
+	}
+	return NULL;
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The frame of the core: time, the queue of actions, deadlines, dispatch.
+ *
+ * Every event function has the same shape: advance the time, change what the event
+ * changes, settle the VM's worker and deadlines, then ask the schedulers what to send.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "core/internal.h"
+
+static bool timer_before(const struct heap_node *a, const struct heap_node *b)
+{
+	const struct vm *x = CONTAINER_OF(a, const struct vm, timer);
+	const struct vm *y = CONTAINER_OF(b, const struct vm, timer);
+
+	return x->deadline_ns != y->deadline_ns ? x->deadline_ns < y->deadline_ns : x->id < y->id;
+}
+
+static int64_t head_since_ns(const void *owner)
+{
+	const struct vm *vm = owner;
+
+	return TAILQ_FIRST(&vm->queued)->accepted_ns;
+}
+
+void core_config_default(struct core_config *config)
+{
+	*config = (struct core_config){
+		.policy = &sched_round_robin,
+		.sched =
+			{
+				.quantum_ns = 4 * NS_PER_MS,
+				.slice_ns = 2150 * NS_PER_US,
+				.handover_ns = 150 * NS_PER_US,
+				.overlap_after_ns = 50 * NS_PER_MS,
+				.wake_lead_ns = 200 * NS_PER_MS,
+				.anticipation_ns = 150 * NS_PER_US,
+				.overlap_max = 32,
+				.boost_percent = 50,
+			},
+		.gpu_count = 1,
+		.pools = {{.enabled = true, .gpu_mask = 1}, {.enabled = true, .gpu_mask = 1}},
+		.job_timeout_ns = 30 * NS_PER_SEC,
+		.worker_idle_ns = 300 * NS_PER_SEC,
+		.worker_start_timeout_ns = 20 * NS_PER_SEC,
+		.worker_stop_timeout_ns = 2 * NS_PER_SEC,
+		.worker_backoff_min_ns = 100 * NS_PER_MS,
+		.worker_backoff_max_ns = 10 * NS_PER_SEC,
+		.max_workers = 64,
+		.max_queue_per_vm = 1024,
+		.max_queued_bytes_per_vm = 262144,
+	};
+}
+
+int core_new(struct core **out, const struct core_config *config, int64_t now_ns)
+{
+	CLEANUP(core_freep) struct core *core = calloc(1, sizeof(*core));
+	int r;
+
+	if (!core)
+		return -ENOMEM;
+	assert(config->gpu_count >= 1 && config->gpu_count <= CORE_MAX_GPUS);
+	core->config = *config;
+	core->now_ns = now_ns;
+	TAILQ_INIT(&core->free_jobs);
+	TAILQ_INIT(&core->waiting);
+	heap_init(&core->timers, timer_before);
+	for (uint32_t i = 0; i < config->gpu_count; i++) {
+		r = config->policy->create(&core->gpus[i].sched, &config->sched, head_since_ns,
+		                           now_ns);
+		if (r < 0)
+			return r;
+	}
+	*out = TAKE_PTR(core);
+	return 0;
+}
+
+void core_free(struct core *core)
+{
+	if (!core)
+		return;
+	for (uint32_t i = 0; i < core->config.gpu_count; i++) {
+		if (core->gpus[i].sched)
+			core->config.policy->destroy(core->gpus[i].sched);
+	}
+	for (uint32_t i = 0; i < core->vm_slots; i++)
+		free(core->vms[i]);
+	for (uint32_t i = 0; i < core->job_slots; i++)
+		free(core->jobs[i]);
+	heap_fini(&core->timers);
+	free(core->vms);
+	free(core->jobs);
+	free(core->actions);
+	free(core);
+}
+
+const struct sched_policy *core_policy(const struct core *core)
+{
+	return core->config.policy;
+}
+
+struct vm *core_find_vm(const struct core *core, uint32_t vm)
+{
+	assert(vm < core->vm_slots && core->vms[vm]);
+	return core->vms[vm];
+}
+
+/* ---- Actions -------------------------------------------------------------- */
+
+int core_reserve_actions(struct core *core, uint32_t jobs, uint32_t vms)
+{
+	/* A job is sent and answered; a VM starts, stops, kills, stores, goes. */
+	uint32_t needed = 2 * jobs + 8 * vms + 16, capacity = core->action_capacity;
+	struct core_action *actions;
+
+	if (needed <= capacity)
+		return 0;
+	capacity = capacity ? capacity : 64;
+	while (capacity < needed)
+		capacity *= 2;
+	actions = malloc(capacity * sizeof(*actions));
+	if (!actions)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < core->action_count; i++)
+		actions[i] = core->actions[(core->action_first + i) % core->action_capacity];
+	free(core->actions);
+	core->actions = actions;
+	core->action_capacity = capacity;
+	core->action_first = 0;
+	return 0;
+}
+
+struct core_action *core_push_action(struct core *core, enum core_action_type type, struct vm *vm)
+{
+	struct core_action *action;
+
+	assert(core->action_count < core->action_capacity);
+	action =
+		&core->actions[(core->action_first + core->action_count++) % core->action_capacity];
+	*action = (struct core_action){
+		.type = type,
+		.vm = vm->id,
+		.owner = vm->owner,
+		.generation = vm->worker.generation,
+		.gpu = vm->gpu,
+	};
+	return action;
+}
+
+bool core_next_action(struct core *core, struct core_action *out)
+{
+	if (core->action_count == 0)
+		return false;
+	*out = core->actions[core->action_first];
+	core->action_first = (core->action_first + 1) % core->action_capacity;
+	core->action_count--;
+	return true;
+}
+
+/* ---- Time ------------------------------------------------------------------ */
+
+void core_advance(struct core *core, int64_t now_ns)
+{
+	core->now_ns = max_i64(core->now_ns, now_ns);
+}
+
+void core_dispatch(struct core *core)
+{
+	for (uint32_t i = 0; i < core->config.gpu_count; i++) {
+		struct vm *vm;
+
+		while ((vm = core_policy(core)->next(core->gpus[i].sched, core->now_ns)))
+			job_send_head(core, vm);
+	}
+}
+
+void core_tick(struct core *core, int64_t now_ns)
+{
+	struct heap_node *node;
+
+	core_advance(core, now_ns);
+	while ((node = heap_first(&core->timers))) {
+		struct vm *vm = CONTAINER_OF(node, struct vm, timer);
+
+		if (vm->deadline_ns > core->now_ns)
+			break;
+		worker_settle(core, vm);
+	}
+	core_dispatch(core);
+}
+
+int64_t core_deadline_ns(const struct core *core)
+{
+	const struct heap_node *node = heap_first(&core->timers);
+	int64_t deadline_ns =
+		node ? CONTAINER_OF(node, const struct vm, timer)->deadline_ns : SCHED_NEVER;
+
+	for (uint32_t i = 0; i < core->config.gpu_count; i++)
+		deadline_ns =
+			min_i64(deadline_ns, core_policy(core)->deadline(core->gpus[i].sched));
+	return deadline_ns;
+}
+
+void core_config_set(struct core *core, int64_t now_ns, const struct core_config *config)
+{
+	assert(config->gpu_count == core->config.gpu_count);
+	assert(config->policy == core->config.policy);
+	core_advance(core, now_ns);
+	core->config = *config;
+	for (uint32_t i = 0; i < config->gpu_count; i++)
+		core_policy(core)->configure(core->gpus[i].sched, core->now_ns, &config->sched);
+	for (uint32_t i = 0; i < core->vm_slots; i++) {
+		if (core->vms[i]) {
+			vm_place(core, core->vms[i]);
+			worker_settle(core, core->vms[i]);
+		}
+	}
+	core_dispatch(core);
+}
+
+void core_shutdown(struct core *core, int64_t now_ns)
+{
+	core_advance(core, now_ns);
+	core->stopping = true;
+	for (uint32_t i = 0; i < core->vm_slots; i++) {
+		if (core->vms[i]) {
+			jobs_answer_queued(core, core->vms[i], CORE_NO_CLIENT,
+			                   VGPU_CODE_UNAVAILABLE);
+			worker_settle(core, core->vms[i]);
+		}
+	}
+	core_dispatch(core);
+}
+
+void core_abandon(struct core *core)
+{
+	for (uint32_t i = 0; i < core->vm_slots; i++) {
+		if (!core->vms[i])
+			continue;
+		jobs_answer_queued(core, core->vms[i], CORE_NO_CLIENT, VGPU_CODE_UNAVAILABLE);
+		jobs_fail_in_flight(core, core->vms[i], VGPU_CODE_UNAVAILABLE);
+	}
+}
+
+void core_store_done(struct core *core, int64_t now_ns, uint64_t ticket UNUSED, bool stored UNUSED)
+{
+	core_advance(core, now_ns);
+}
+
+/* ---- Queries ----------------------------------------------------------------- */
+
+bool core_vm_has_room(const struct core *core, uint32_t number)
+{
+	const struct vm *vm = core_find_vm(core, number);
+
+	return vm->queued_count + vm->in_flight_count < core->config.max_queue_per_vm &&
+	       vm->held_bytes + VGPU_MESSAGE_BYTES <= core->config.max_queued_bytes_per_vm;
+}
+
+void core_vm_stats(struct core *core, int64_t now_ns, uint32_t number, struct core_vm_stats *out)
+{
+	const struct vm *vm = core_find_vm(core, number);
+
+	core_advance(core, now_ns);
+	*out = (struct core_vm_stats){
+		.submitted = vm->submitted,
+		.job_gpu_ns = vm->job_gpu_ns,
+		.depth = vm->queued_count + vm->in_flight_count,
+		.in_flight = vm->in_flight_count,
+		.gpu = vm->gpu,
+		.worker = vm->worker.state,
+		.quarantined = vm->quarantined,
+		.latency = &vm->latency,
+		.wait = &vm->wait,
+		.execution = &vm->execution,
+	};
+	memcpy(out->outcomes, vm->outcomes, sizeof(out->outcomes));
+	memcpy(out->refusals, vm->refusals, sizeof(out->refusals));
+	memcpy(out->faults, vm->faults, sizeof(out->faults));
+	core_policy(core)->charged_ns(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
+	core_policy(core)->vm_stats(core->gpus[vm->gpu].sched, vm->sched, &out->sched);
+}
+
+void core_stats(const struct core *core, struct core_stats *out)
+{
+	*out = (struct core_stats){
+		.vms = core->vm_count,
+		.workers = core->worker_count,
+		.jobs = core->job_count,
+		.stale_events = core->stale_events,
+	};
+}
+
+void core_gpu_stats(const struct core *core, uint32_t gpu, struct sched_stats *out)
+{
+	assert(gpu < core->config.gpu_count);
+	core_policy(core)->stats(core->gpus[gpu].sched, out);
+}
+
+const char *core_worker_state_name(enum core_worker_state state)
+{
+	static const char *const names[] = {"none", "starting", "ready", "stopping", "killed"};
+
+	return names[state];
+}
+
+const char *core_fault_name(enum core_fault fault)
+{
+	static const char *const names[] = {"gpu_fault", "timeout", "worker_death"};
+
+	return names[fault];
+}
+
+const char *core_outcome_name(enum core_outcome outcome)
+{
+	static const char *const names[] = {"done", "failed", "timeout", "cancelled"};
+
+	return names[outcome];
+}
+
+const char *core_refusal_name(enum core_refusal refusal)
+{
+	static const char *const names[] = {"rate",    "depth",         "gpu_seconds", "quarantine",
+	                                    "invalid", "pool_disabled", "gpu_reset",   "quota"};
+
+	return names[refusal];
+}

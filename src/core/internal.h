@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the core share among themselves; nobody else includes it.
+ *
+ *   core.c    events in, actions out, time
+ *   vms.c     VMs come, change, move between GPUs and go
+ *   jobs.c    a job's life: accepted, sent, answered
+ *   workers.c a worker's life, and every deadline that hangs on it
+ *   check.c   the invariants
+ */
+#ifndef CORE_INTERNAL_H
+#define CORE_INTERNAL_H
+
+#include <sys/queue.h>
+
+#include "core/core.h"
+#include "core/heap.h"
+#include "core/limit.h"
+
+enum job_state {
+	JOB_FREE,      /* in core.free_jobs */
+	JOB_QUEUED,    /* in vm.queued */
+	JOB_IN_FLIGHT, /* in vm.in_flight: a worker has it */
+};
+
+struct job {
+	TAILQ_ENTRY(job) link;
+	enum job_state state;
+	uint32_t index;
+	uint32_t generation; /* counts the uses of this slot */
+	uint64_t client;
+	uint64_t cookie;
+	uint32_t opcode;
+	uint32_t bytes;
+	void *payload;
+	int64_t accepted_ns;
+	int64_t sent_ns;
+};
+
+TAILQ_HEAD(job_list, job);
+
+struct worker {
+	enum core_worker_state state;
+	uint64_t generation;
+	int64_t since_ns;            /* when `state` was entered */
+	int64_t idle_since_ns;       /* READY and no job; else SCHED_NEVER */
+	int64_t start_not_before_ns; /* back-off after failed starts */
+	uint32_t failed_starts;      /* in a row */
+	bool was_ready;              /* this generation has been READY */
+	bool evicted;                /* gets no more jobs, its place is wanted */
+	bool waits_for_place;        /* in core.waiting */
+};
+
+struct vm {
+	uint32_t id;
+	void *owner;
+	struct vm_settings settings;
+	bool quarantined;
+	bool removing;
+	uint32_t gpu;
+	struct sched_vm *sched;
+	bool enabled; /* as the scheduler knows it */
+	struct job_list queued;
+	struct job_list in_flight;
+	uint32_t queued_count;
+	uint32_t in_flight_count;
+	uint64_t held_bytes;     /* payloads of queued and in-flight jobs */
+	int64_t head_charged_ns; /* charge of the VM when the oldest job in flight got there */
+	struct worker worker;
+	struct limit_rate rate;
+	struct limit_budget budget;
+	struct heap_node timer; /* in core.timers unless deadline_ns is SCHED_NEVER */
+	int64_t deadline_ns;
+	TAILQ_ENTRY(vm) waiting_link; /* in core.waiting: jobs, but no place for a worker */
+
+	uint64_t submitted;
+	uint64_t outcomes[CORE_OUTCOME_COUNT];
+	uint64_t refusals[CORE_REFUSAL_COUNT];
+	uint64_t faults[CORE_FAULT_COUNT];
+	uint64_t job_gpu_ns;
+	struct histogram latency;
+	struct histogram wait;
+	struct histogram execution;
+};
+
+TAILQ_HEAD(vm_list, vm);
+
+struct gpu {
+	struct sched *sched;
+	uint32_t vms;
+	int64_t weight; /* sum of weight_hundredths of its VMs */
+};
+
+struct core {
+	struct core_config config;
+	int64_t now_ns;
+	bool stopping;
+
+	struct vm **vms; /* by number; NULL = free */
+	uint32_t vm_slots;
+	uint32_t vm_count;
+
+	struct job **jobs; /* by index */
+	uint32_t job_slots;
+	uint32_t job_count; /* accepted and unanswered */
+	struct job_list free_jobs;
+
+	struct gpu gpus[CORE_MAX_GPUS];
+	struct heap timers; /* of VMs, by deadline */
+	struct vm_list waiting;
+	uint32_t worker_count; /* in any state but NONE */
+	uint64_t last_generation;
+	uint64_t last_ticket;
+	uint64_t stale_events;
+
+	struct core_action *actions; /* ring */
+	uint32_t action_capacity;
+	uint32_t action_first;
+	uint32_t action_count;
+};
+
+/* core.c */
+void core_advance(struct core *core, int64_t now_ns);
+void core_dispatch(struct core *core);
+/* Room for what @jobs jobs and @vms VMs can lead to in one event. 0 or -ENOMEM. */
+int core_reserve_actions(struct core *core, uint32_t jobs, uint32_t vms);
+/* Appends an action for @vm; there is always room. The caller fills in the rest. */
+struct core_action *core_push_action(struct core *core, enum core_action_type type, struct vm *vm);
+struct vm *core_find_vm(const struct core *core, uint32_t vm);
+const struct sched_policy *core_policy(const struct core *core);
+
+/* vms.c */
+int32_t vm_phi(const struct vm_settings *settings);
+/* Chooses again where the VM belongs, and moves it there if nothing of it runs. */
+void vm_place(struct core *core, struct vm *vm);
+/* Nothing of a VM under removal is left: VM_GONE. */
+void vm_finish(struct core *core, struct vm *vm);
+
+/* jobs.c */
+void job_send_head(struct core *core, struct vm *vm);
+void job_answer(struct core *core, struct vm *vm, struct job *job, const struct core_answer *answer,
+                void *result);
+void jobs_answer_queued(struct core *core, struct vm *vm, uint64_t client, enum vgpu_code code);
+/* The worker has failed: @first for the oldest job in flight, CONTEXT_LOST for the others. */
+void jobs_fail_in_flight(struct core *core, struct vm *vm, enum vgpu_code first);
+int64_t job_limit_ns(const struct core *core, const struct vm *vm);
+
+/* workers.c */
+/* Does what is due for the VM's worker now and sets the VM's next deadline. */
+void worker_settle(struct core *core, struct vm *vm);
+void vm_record_fault(struct core *core, struct vm *vm, enum core_fault fault, uint32_t detail);
+
+#endif

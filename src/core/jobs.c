@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A job's life: refused, or accepted, queued, sent to a worker, answered.
+ *
+ * Whatever way it ends, it goes through job_answer(), which is the only place that
+ * hands out answers of accepted jobs and frees their slots.
+ */
+#include <assert.h>
+#include <errno.h>
+
+#include "base/clock.h"
+#include "core/internal.h"
+
+/* ---- Slots ------------------------------------------------------------------ */
+
+static uint64_t job_name(const struct job *job)
+{
+	return (uint64_t)job->generation << 32 | job->index;
+}
+
+static int grow_slots(struct core *core)
+{
+	uint32_t slots = core->job_slots, more = slots ? slots : 64;
+	struct job **jobs;
+
+	jobs = realloc(core->jobs, (slots + more) * sizeof(*jobs));
+	if (!jobs)
+		return -ENOMEM;
+	core->jobs = jobs;
+	for (uint32_t i = slots; i < slots + more; i++) {
+		jobs[i] = calloc(1, sizeof(**jobs));
+		if (!jobs[i])
+			return i == slots ? -ENOMEM : 0;
+		jobs[i]->index = i;
+		core->job_slots = i + 1;
+		TAILQ_INSERT_TAIL(&core->free_jobs, jobs[i], link);
+	}
+	return 0;
+}
+
+static struct job *take_slot(struct core *core)
+{
+	struct job *job;
+
+	if (TAILQ_EMPTY(&core->free_jobs) && grow_slots(core) < 0)
+		return NULL;
+	if (core_reserve_actions(core, core->job_count + 1, core->vm_count) < 0)
+		return NULL;
+	job = TAILQ_FIRST(&core->free_jobs);
+	TAILQ_REMOVE(&core->free_jobs, job, link);
+	job->generation++;
+	core->job_count++;
+	return job;
+}
+
+/* ---- Answers ------------------------------------------------------------------ */
+
+static enum core_outcome outcome_of(enum vgpu_code code)
+{
+	switch (code) {
+	case VGPU_CODE_OK:
+		return CORE_OUTCOME_DONE;
+	case VGPU_CODE_TIMEOUT:
+		return CORE_OUTCOME_TIMEOUT;
+	case VGPU_CODE_CANCELLED:
+		return CORE_OUTCOME_CANCELLED;
+	default:
+		return CORE_OUTCOME_FAILED;
+	}
+}
+
+void job_answer(struct core *core, struct vm *vm, struct job *job, const struct core_answer *answer,
+                void *result)
+{
+	struct core_action *action = core_push_action(core, CORE_ACTION_ANSWER, vm);
+
+	action->job = job_name(job);
+	action->opcode = job->opcode;
+	action->client = job->client;
+	action->cookie = job->cookie;
+	action->payload = job->payload;
+	action->result = result;
+	action->answer = *answer;
+
+	vm->outcomes[outcome_of(answer->code)]++;
+	histogram_record(&vm->latency, core->now_ns - job->accepted_ns);
+	if (job->state == JOB_QUEUED) {
+		TAILQ_REMOVE(&vm->queued, job, link);
+		vm->queued_count--;
+	} else {
+		TAILQ_REMOVE(&vm->in_flight, job, link);
+		vm->in_flight_count--;
+	}
+	vm->held_bytes -= job->bytes;
+	job->state = JOB_FREE;
+	job->payload = NULL;
+	TAILQ_INSERT_HEAD(&core->free_jobs, job, link);
+	core->job_count--;
+}
+
+void jobs_answer_queued(struct core *core, struct vm *vm, uint64_t client, enum vgpu_code code)
+{
+	const struct core_answer answer = {.code = code, .command = UINT32_MAX};
+	struct job *job, *next;
+	uint32_t count = 0;
+
+	for (job = TAILQ_FIRST(&vm->queued); job; job = next) {
+		next = TAILQ_NEXT(job, link);
+		if (client != CORE_NO_CLIENT && job->client != client)
+			continue;
+		job_answer(core, vm, job, &answer, NULL);
+		count++;
+	}
+	if (count)
+		core_policy(core)->jobs_dropped(core->gpus[vm->gpu].sched, core->now_ns, vm->sched,
+		                                count);
+}
+
+void jobs_fail_in_flight(struct core *core, struct vm *vm, enum vgpu_code first)
+{
+	struct core_answer answer = {.code = first, .command = UINT32_MAX};
+	struct job *job;
+
+	while ((job = TAILQ_FIRST(&vm->in_flight))) {
+		job_answer(core, vm, job, &answer, NULL);
+		answer.code = VGPU_CODE_CONTEXT_LOST;
+	}
+}
+
+/* ---- Submission ----------------------------------------------------------------- */
+
+static void refuse(struct core *core, struct vm *vm, const struct core_submission *submission,
+                   enum core_refusal why, const struct core_answer *answer)
+{
+	struct core_action *action = core_push_action(core, CORE_ACTION_ANSWER, vm);
+
+	vm->refusals[why]++;
+	action->opcode = submission->opcode;
+	action->client = submission->client;
+	action->cookie = submission->cookie;
+	action->payload = submission->payload;
+	action->answer = *answer;
+	action->answer.command = UINT32_MAX;
+}
+
+static uint32_t to_retry_us(int64_t ns)
+{
+	return (uint32_t)min_i64((ns + NS_PER_US - 1) / NS_PER_US, UINT32_MAX);
+}
+
+/* How long a full queue of this VM may take for one job: what a refused guest waits. */
+static int64_t depth_retry_ns(const struct core *core, const struct vm *vm)
+{
+	struct sched_vm_stats stats;
+
+	core_policy(core)->vm_stats(core->gpus[vm->gpu].sched, vm->sched, &stats);
+	return max_i64(stats.estimate_job_ns, NS_PER_MS);
+}
+
+/* The VM's own limits. True if the job may come in. */
+static bool within_limits(struct core *core, struct vm *vm, enum core_refusal *why,
+                          struct core_answer *answer)
+{
+	struct sched *sched = core->gpus[vm->gpu].sched;
+	int64_t retry_ns = 0;
+
+	answer->code = VGPU_CODE_RATE_LIMITED;
+	if (vm->settings.queue_depth &&
+	    vm->queued_count + vm->in_flight_count >= vm->settings.queue_depth) {
+		*why = CORE_REFUSAL_DEPTH;
+		answer->detail = VGPU_BUSY_DEPTH;
+		answer->retry_after_us = to_retry_us(depth_retry_ns(core, vm));
+		return false;
+	}
+	if (vm->settings.gpu_thousandths) {
+		int64_t charged_ns = core_policy(core)->charged_ns(sched, core->now_ns, vm->sched);
+
+		retry_ns =
+			limit_budget_debt_ns(&vm->budget, &vm->settings, core->now_ns, charged_ns);
+		if (retry_ns > 0) {
+			*why = CORE_REFUSAL_GPU_SECONDS;
+			answer->detail = VGPU_BUSY_RATE;
+			answer->retry_after_us = to_retry_us(retry_ns);
+			return false;
+		}
+	}
+	if (!limit_rate_take(&vm->rate, &vm->settings, core->now_ns, &retry_ns)) {
+		*why = CORE_REFUSAL_RATE;
+		answer->detail = VGPU_BUSY_RATE;
+		answer->retry_after_us = to_retry_us(retry_ns);
+		return false;
+	}
+	return true;
+}
+
+/* True if the job may come in; else why not, and what to answer. */
+static bool admit(struct core *core, struct vm *vm, const struct core_submission *submission,
+                  enum core_refusal *why, struct core_answer *answer)
+{
+	*answer = (struct core_answer){.code = VGPU_CODE_OK};
+	if (submission->malformed != VGPU_CODE_OK) {
+		*why = CORE_REFUSAL_INVALID;
+		answer->code = submission->malformed;
+	} else if (vm->quarantined) {
+		*why = CORE_REFUSAL_QUARANTINE;
+		answer->code = VGPU_CODE_QUARANTINED;
+	} else if (!core->config.pools[vm->settings.pool].enabled) {
+		*why = CORE_REFUSAL_POOL_DISABLED;
+		answer->code = VGPU_CODE_INVALID_POOL;
+	} else if (core->stopping || vm->removing) {
+		*why = CORE_REFUSAL_GPU_RESET;
+		answer->code = VGPU_CODE_UNAVAILABLE;
+	} else {
+		return within_limits(core, vm, why, answer);
+	}
+	return false;
+}
+
+int core_job_submitted(struct core *core, int64_t now_ns, uint32_t number,
+                       const struct core_submission *submission)
+{
+	struct vm *vm = core_find_vm(core, number);
+	struct core_answer answer;
+	enum core_refusal why;
+	struct job *job;
+
+	assert(submission->client != CORE_NO_CLIENT);
+	core_advance(core, now_ns);
+	if (!admit(core, vm, submission, &why, &answer)) {
+		vm->submitted++;
+		refuse(core, vm, submission, why, &answer);
+		return 0;
+	}
+	job = take_slot(core);
+	if (!job)
+		return -ENOMEM;
+	vm->submitted++;
+	job->state = JOB_QUEUED;
+	job->client = submission->client;
+	job->cookie = submission->cookie;
+	job->opcode = submission->opcode;
+	job->bytes = submission->bytes;
+	job->payload = submission->payload;
+	job->accepted_ns = core->now_ns;
+	TAILQ_INSERT_TAIL(&vm->queued, job, link);
+	vm->queued_count++;
+	vm->held_bytes += job->bytes;
+	core_policy(core)->job_queued(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
+	worker_settle(core, vm);
+	core_dispatch(core);
+	return 0;
+}
+
+void core_client_gone(struct core *core, int64_t now_ns, uint32_t number, uint64_t client)
+{
+	struct vm *vm = core_find_vm(core, number);
+
+	assert(client != CORE_NO_CLIENT);
+	core_advance(core, now_ns);
+	jobs_answer_queued(core, vm, client, VGPU_CODE_CANCELLED);
+	worker_settle(core, vm);
+	core_dispatch(core);
+}
+
+/* ---- In flight -------------------------------------------------------------------- */
+
+int64_t job_limit_ns(const struct core *core, const struct vm *vm)
+{
+	const struct core_pool_config *pool = &core->config.pools[vm->settings.pool];
+
+	if (vm->settings.job_timeout_ms)
+		return vm->settings.job_timeout_ms * NS_PER_MS;
+	return pool->job_timeout_ns ? pool->job_timeout_ns : core->config.job_timeout_ns;
+}
+
+/* The oldest job in flight has changed: its limit counts from here. */
+static void head_changed(struct core *core, struct vm *vm)
+{
+	vm->head_charged_ns =
+		core_policy(core)->charged_ns(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
+}
+
+void job_send_head(struct core *core, struct vm *vm)
+{
+	struct core_action *action = core_push_action(core, CORE_ACTION_SEND_JOB, vm);
+	struct job *job = TAILQ_FIRST(&vm->queued);
+
+	TAILQ_REMOVE(&vm->queued, job, link);
+	vm->queued_count--;
+	TAILQ_INSERT_TAIL(&vm->in_flight, job, link);
+	vm->in_flight_count++;
+	job->state = JOB_IN_FLIGHT;
+	job->sent_ns = core->now_ns;
+	histogram_record(&vm->wait, core->now_ns - job->accepted_ns);
+	if (vm->in_flight_count == 1)
+		head_changed(core, vm);
+	action->job = job_name(job);
+	action->opcode = job->opcode;
+	action->payload = job->payload;
+	worker_settle(core, vm);
+}
+
+/* The job of that name, if the VM's present worker has it. */
+static struct job *find_in_flight(const struct core *core, const struct vm *vm, uint64_t generation,
+                                  uint64_t name)
+{
+	uint32_t index = (uint32_t)name;
+	struct job *job;
+
+	if (vm->worker.state != CORE_WORKER_READY || vm->worker.generation != generation ||
+	    index >= core->job_slots)
+		return NULL;
+	job = core->jobs[index];
+	if (job->state != JOB_IN_FLIGHT || job_name(job) != name)
+		return NULL;
+	/* Another VM's job has another VM's list: a worker can only name its own. */
+	for (const struct job *own = TAILQ_FIRST(&vm->in_flight); own;
+	     own = TAILQ_NEXT(own, link)) {
+		if (own == job)
+			return job;
+	}
+	return NULL;
+}
+
+int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t generation,
+                  uint64_t name, const struct core_result *result)
+{
+	struct vm *vm = number < core->vm_slots ? core->vms[number] : NULL;
+	struct core_answer answer = {
+		.code = result->code,
+		.detail = result->detail,
+		.command = result->command,
+		.gpu_time_us = (uint32_t)min_u64(result->gpu_time_ns / NS_PER_US, UINT32_MAX),
+	};
+	struct job *job;
+
+	core_advance(core, now_ns);
+	job = vm ? find_in_flight(core, vm, generation, name) : NULL;
+	if (!job) {
+		core->stale_events++;
+		return -ESTALE;
+	}
+	vm->job_gpu_ns += result->gpu_time_ns;
+	histogram_record(&vm->execution, (int64_t)min_u64(result->gpu_time_ns, INT64_MAX));
+	job_answer(core, vm, job, &answer, result->result);
+	core_policy(core)->job_done(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
+	head_changed(core, vm);
+	if (answer.code == VGPU_CODE_CUDA)
+		vm_record_fault(core, vm, CORE_FAULT_GPU, answer.detail);
+	worker_settle(core, vm);
+	core_dispatch(core);
+	return 0;
+}

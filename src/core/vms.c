@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * VMs come, change, move between GPUs and go.
+ *
+ * A VM belongs to one GPU of its pool: the one with the least weight on it when the VM
+ * comes, so that VMs spread by what they may claim. It moves only when its pool no
+ * longer uses that GPU, and then without a job in flight and with its worker ended.
+ */
+#include <assert.h>
+#include <errno.h>
+
+#include "core/internal.h"
+
+int32_t vm_phi(const struct vm_settings *settings)
+{
+	return (int32_t)(settings->weight_hundredths << settings->priority);
+}
+
+static uint32_t choose_gpu(const struct core *core, const struct vm_settings *settings)
+{
+	uint32_t mask = core->config.pools[settings->pool].gpu_mask;
+	uint32_t best = CORE_MAX_GPUS;
+
+	for (uint32_t i = 0; i < core->config.gpu_count; i++) {
+		if ((mask & (1u << i)) &&
+		    (best == CORE_MAX_GPUS || core->gpus[i].weight < core->gpus[best].weight))
+			best = i;
+	}
+	assert(best < CORE_MAX_GPUS);
+	return best;
+}
+
+static int attach(struct core *core, struct vm *vm, uint32_t gpu, int64_t lag)
+{
+	int r;
+
+	r = core_policy(core)->vm_add(core->gpus[gpu].sched, core->now_ns, &vm->sched, vm->id,
+	                              vm_phi(&vm->settings), vm->settings.priority, lag, vm);
+	if (r < 0)
+		return r;
+	vm->gpu = gpu;
+	vm->enabled = false;
+	vm->budget.charged_ns = 0;
+	core->gpus[gpu].vms++;
+	core->gpus[gpu].weight += vm->settings.weight_hundredths;
+	for (uint32_t i = 0; i < vm->queued_count; i++)
+		core_policy(core)->job_queued(core->gpus[gpu].sched, core->now_ns, vm->sched);
+	return 0;
+}
+
+/* Returns the VM's lag. Nothing of it may be in flight. */
+static int64_t detach(struct core *core, struct vm *vm)
+{
+	struct gpu *gpu = &core->gpus[vm->gpu];
+
+	if (vm->queued_count)
+		core_policy(core)->jobs_dropped(gpu->sched, core->now_ns, vm->sched,
+		                                vm->queued_count);
+	gpu->vms--;
+	gpu->weight -= vm->settings.weight_hundredths;
+	return core_policy(core)->vm_remove(gpu->sched, core->now_ns, TAKE_PTR(vm->sched));
+}
+
+static int reserve_slot(struct core *core, uint32_t *out)
+{
+	uint32_t slots = core->vm_slots;
+	struct vm **vms;
+
+	for (uint32_t i = 0; i < slots; i++) {
+		if (!core->vms[i]) {
+			*out = i;
+			return 0;
+		}
+	}
+	vms = realloc(core->vms, (slots ? 2 * slots : 16) * sizeof(*vms));
+	if (!vms)
+		return -ENOMEM;
+	core->vms = vms;
+	core->vm_slots = slots ? 2 * slots : 16;
+	for (uint32_t i = slots; i < core->vm_slots; i++)
+		vms[i] = NULL;
+	*out = slots;
+	return 0;
+}
+
+int core_vm_add(struct core *core, int64_t now_ns, uint32_t *out,
+                const struct vm_settings *settings, bool quarantined, void *owner)
+{
+	CLEANUP(freep) struct vm *vm = calloc(1, sizeof(*vm));
+	uint32_t slot;
+	int r;
+
+	core_advance(core, now_ns);
+	if (!vm)
+		return -ENOMEM;
+	r = reserve_slot(core, &slot);
+	if (r == 0)
+		r = heap_reserve(&core->timers, core->vm_count + 1);
+	if (r == 0)
+		r = core_reserve_actions(core, core->job_count, core->vm_count + 1);
+	if (r < 0)
+		return r;
+	vm->id = slot;
+	vm->owner = owner;
+	vm->settings = *settings;
+	vm->quarantined = quarantined;
+	vm->worker.idle_since_ns = SCHED_NEVER;
+	vm->deadline_ns = SCHED_NEVER;
+	vm->budget.updated_ns = core->now_ns;
+	TAILQ_INIT(&vm->queued);
+	TAILQ_INIT(&vm->in_flight);
+	r = attach(core, vm, choose_gpu(core, settings), 0);
+	if (r < 0)
+		return r;
+	core->vms[slot] = TAKE_PTR(vm);
+	core->vm_count++;
+	*out = slot;
+	return 0;
+}
+
+void vm_place(struct core *core, struct vm *vm)
+{
+	uint32_t gpu;
+
+	if (core->config.pools[vm->settings.pool].gpu_mask & (1u << vm->gpu))
+		return;
+	if (vm->worker.state != CORE_WORKER_NONE) {
+		vm->worker.evicted = true;
+		return;
+	}
+	gpu = choose_gpu(core, &vm->settings);
+	/* The old scheduler's memory for it is free again: at worst a later attempt succeeds. */
+	if (attach(core, vm, gpu, detach(core, vm)) < 0)
+		assert(!"no memory to move a VM");
+}
+
+void core_vm_set(struct core *core, int64_t now_ns, uint32_t number,
+                 const struct vm_settings *settings, bool quarantined)
+{
+	struct vm *vm = core_find_vm(core, number);
+
+	core_advance(core, now_ns);
+	core->gpus[vm->gpu].weight += settings->weight_hundredths - vm->settings.weight_hundredths;
+	vm->settings = *settings;
+	vm->quarantined = quarantined;
+	core_policy(core)->vm_set_phi(core->gpus[vm->gpu].sched, core->now_ns, vm->sched,
+	                              vm_phi(settings), settings->priority);
+	if (quarantined)
+		jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_QUARANTINED);
+	vm_place(core, vm);
+	worker_settle(core, vm);
+	core_dispatch(core);
+}
+
+void core_vm_remove(struct core *core, int64_t now_ns, uint32_t number)
+{
+	struct vm *vm = core_find_vm(core, number);
+
+	core_advance(core, now_ns);
+	vm->removing = true;
+	jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_CANCELLED);
+	worker_settle(core, vm);
+	core_dispatch(core);
+}
+
+void vm_finish(struct core *core, struct vm *vm)
+{
+	detach(core, vm);
+	heap_remove(&core->timers, &vm->timer);
+	core_push_action(core, CORE_ACTION_VM_GONE, vm);
+	core->vms[vm->id] = NULL;
+	core->vm_count--;
+	free(vm);
+}

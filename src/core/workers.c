@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A worker's life, and every deadline that hangs on it.
+ *
+ *   NONE -> STARTING -> READY -> STOPPING -> NONE
+ *               \          \________/
+ *                \______________\-> KILLED -> NONE
+ *
+ * worker_settle() is called after whatever happened to a VM: it does the step that is
+ * due, if any, and leaves the time of the next one in vm.deadline_ns. A worker counts
+ * against max_workers until it is reaped; a VM that finds no place waits in line, and
+ * the worker that has been idle longest makes room for it.
+ */
+#include <assert.h>
+
+#include "base/clock.h"
+#include "core/internal.h"
+
+static bool has_jobs(const struct vm *vm)
+{
+	return vm->queued_count + vm->in_flight_count > 0;
+}
+
+/* Whether the VM should have a worker, were there a place for one. */
+static bool wants_worker(const struct core *core, const struct vm *vm)
+{
+	return vm->queued_count > 0 && !vm->removing && !core->stopping;
+}
+
+static void enter(struct core *core, struct vm *vm, enum core_worker_state state)
+{
+	vm->worker.state = state;
+	vm->worker.since_ns = core->now_ns;
+}
+
+static void leave_line(struct core *core, struct vm *vm)
+{
+	if (vm->worker.waits_for_place) {
+		TAILQ_REMOVE(&core->waiting, vm, waiting_link);
+		vm->worker.waits_for_place = false;
+	}
+}
+
+static void enable(struct core *core, struct vm *vm, bool enabled)
+{
+	if (vm->enabled == enabled)
+		return;
+	vm->enabled = enabled;
+	core_policy(core)->vm_enable(core->gpus[vm->gpu].sched, core->now_ns, vm->sched, enabled);
+}
+
+static void stop(struct core *core, struct vm *vm)
+{
+	enable(core, vm, false);
+	enter(core, vm, CORE_WORKER_STOPPING);
+	core_push_action(core, CORE_ACTION_STOP_WORKER, vm);
+}
+
+static void kill_now(struct core *core, struct vm *vm)
+{
+	enable(core, vm, false);
+	enter(core, vm, CORE_WORKER_KILLED);
+	core_push_action(core, CORE_ACTION_KILL_WORKER, vm);
+}
+
+/* Asks the worker that has been idle longest to make room. */
+static void evict_idle(struct core *core)
+{
+	struct vm *idle = NULL;
+
+	for (uint32_t i = 0; i < core->vm_slots; i++) {
+		struct vm *vm = core->vms[i];
+
+		if (!vm || vm->worker.state == CORE_WORKER_NONE)
+			continue;
+		if (vm->worker.evicted || vm->worker.state == CORE_WORKER_STOPPING)
+			return; /* a place is being made already */
+		if (vm->worker.state == CORE_WORKER_READY && !has_jobs(vm) &&
+		    (!idle || vm->worker.idle_since_ns < idle->worker.idle_since_ns))
+			idle = vm;
+	}
+	if (idle) {
+		stop(core, idle);
+		worker_settle(core, idle);
+	}
+}
+
+/* NONE: start if somebody wants it, there is a place, and no back-off runs. */
+static int64_t settle_none(struct core *core, struct vm *vm)
+{
+	if (!wants_worker(core, vm)) {
+		leave_line(core, vm);
+		return SCHED_NEVER;
+	}
+	if (core->now_ns < vm->worker.start_not_before_ns)
+		return vm->worker.start_not_before_ns;
+	if (core->worker_count >= core->config.max_workers) {
+		if (!vm->worker.waits_for_place) {
+			vm->worker.waits_for_place = true;
+			TAILQ_INSERT_TAIL(&core->waiting, vm, waiting_link);
+		}
+		evict_idle(core);
+		return SCHED_NEVER;
+	}
+	leave_line(core, vm);
+	core->worker_count++;
+	vm->worker.generation = ++core->last_generation;
+	vm->worker.evicted = false;
+	vm->worker.was_ready = false;
+	enter(core, vm, CORE_WORKER_STARTING);
+	core_push_action(core, CORE_ACTION_START_WORKER, vm);
+	return core->now_ns + core->config.worker_start_timeout_ns;
+}
+
+static int64_t settle_starting(struct core *core, struct vm *vm)
+{
+	int64_t deadline_ns = vm->worker.since_ns + core->config.worker_start_timeout_ns;
+
+	if (core->now_ns < deadline_ns && !vm->removing && !core->stopping)
+		return deadline_ns;
+	kill_now(core, vm);
+	return SCHED_NEVER;
+}
+
+/* READY with a job in flight: how much of its limit is left; kill at the end of it. */
+static int64_t settle_running(struct core *core, struct vm *vm)
+{
+	int64_t used_ns =
+		core_policy(core)->charged_ns(core->gpus[vm->gpu].sched, core->now_ns, vm->sched) -
+		vm->head_charged_ns;
+	int64_t limit_ns = job_limit_ns(core, vm);
+
+	/* Charging is at most as fast as the clock: earlier it cannot be over. */
+	if (used_ns < limit_ns)
+		return core->now_ns + limit_ns - used_ns;
+	kill_now(core, vm);
+	jobs_fail_in_flight(core, vm, VGPU_CODE_TIMEOUT);
+	vm_record_fault(core, vm, CORE_FAULT_TIMEOUT, 0);
+	return SCHED_NEVER;
+}
+
+/* Over its GPU seconds: no grants until the debt is paid. Returns when that is. */
+static int64_t settle_budget(struct core *core, struct vm *vm)
+{
+	struct sched *sched = core->gpus[vm->gpu].sched;
+	int64_t debt_ns;
+
+	if (vm->settings.gpu_thousandths == 0) {
+		enable(core, vm, !vm->worker.evicted);
+		return SCHED_NEVER;
+	}
+	debt_ns =
+		limit_budget_debt_ns(&vm->budget, &vm->settings, core->now_ns,
+	                             core_policy(core)->charged_ns(sched, core->now_ns, vm->sched));
+	enable(core, vm, !vm->worker.evicted && debt_ns == 0);
+	return debt_ns ? core->now_ns + debt_ns : SCHED_NEVER;
+}
+
+static int64_t settle_ready(struct core *core, struct vm *vm)
+{
+	int64_t budget_ns = settle_budget(core, vm);
+
+	if (vm->in_flight_count) {
+		vm->worker.idle_since_ns = SCHED_NEVER;
+		return min_i64(budget_ns, settle_running(core, vm));
+	}
+	if (vm->removing || core->stopping || vm->worker.evicted) {
+		stop(core, vm);
+		return core->now_ns + core->config.worker_stop_timeout_ns;
+	}
+	if (vm->queued_count) {
+		vm->worker.idle_since_ns = SCHED_NEVER;
+		return budget_ns;
+	}
+	if (vm->worker.idle_since_ns == SCHED_NEVER) {
+		vm->worker.idle_since_ns = core->now_ns;
+		if (!TAILQ_EMPTY(&core->waiting)) {
+			stop(core, vm);
+			return core->now_ns + core->config.worker_stop_timeout_ns;
+		}
+	}
+	if (core->now_ns < vm->worker.idle_since_ns + core->config.worker_idle_ns)
+		return min_i64(budget_ns, vm->worker.idle_since_ns + core->config.worker_idle_ns);
+	stop(core, vm);
+	return core->now_ns + core->config.worker_stop_timeout_ns;
+}
+
+static int64_t settle_stopping(struct core *core, struct vm *vm)
+{
+	int64_t deadline_ns = vm->worker.since_ns + core->config.worker_stop_timeout_ns;
+
+	if (core->now_ns < deadline_ns)
+		return deadline_ns;
+	kill_now(core, vm);
+	return SCHED_NEVER;
+}
+
+static int64_t settle_killed(struct core *core UNUSED, struct vm *vm UNUSED)
+{
+	return SCHED_NEVER;
+}
+
+void worker_settle(struct core *core, struct vm *vm)
+{
+	static int64_t (*const settle[])(struct core *, struct vm *) = {
+		[CORE_WORKER_NONE] = settle_none,     [CORE_WORKER_STARTING] = settle_starting,
+		[CORE_WORKER_READY] = settle_ready,   [CORE_WORKER_STOPPING] = settle_stopping,
+		[CORE_WORKER_KILLED] = settle_killed,
+	};
+
+	vm->deadline_ns = settle[vm->worker.state](core, vm);
+	if (vm->deadline_ns == SCHED_NEVER)
+		heap_remove(&core->timers, &vm->timer);
+	else if (heap_contains(&vm->timer))
+		heap_update(&core->timers, &vm->timer);
+	else
+		heap_insert(&core->timers, &vm->timer);
+	if (vm->removing && vm->worker.state == CORE_WORKER_NONE)
+		vm_finish(core, vm);
+}
+
+void vm_record_fault(struct core *core, struct vm *vm, enum core_fault fault, uint32_t detail)
+{
+	struct core_action *action = core_push_action(core, CORE_ACTION_STORE, vm);
+
+	vm->faults[fault]++;
+	action->store.ticket = ++core->last_ticket;
+	action->store.fault = fault;
+	action->store.detail = detail;
+}
+
+/* The VM whose worker that is, or NULL for one of the past. */
+static struct vm *find_worker(struct core *core, uint32_t number, uint64_t generation)
+{
+	struct vm *vm = number < core->vm_slots ? core->vms[number] : NULL;
+
+	if (vm && vm->worker.state != CORE_WORKER_NONE && vm->worker.generation == generation)
+		return vm;
+	core->stale_events++;
+	return NULL;
+}
+
+void core_worker_ready(struct core *core, int64_t now_ns, uint32_t number, uint64_t generation)
+{
+	struct vm *vm = find_worker(core, number, generation);
+
+	core_advance(core, now_ns);
+	if (!vm)
+		return;
+	if (vm->worker.state != CORE_WORKER_STARTING) {
+		core->stale_events++; /* killed meanwhile, or says it twice */
+		return;
+	}
+	enter(core, vm, CORE_WORKER_READY);
+	vm->worker.was_ready = true;
+	vm->worker.failed_starts = 0;
+	vm->worker.idle_since_ns = SCHED_NEVER;
+	worker_settle(core, vm);
+	core_dispatch(core);
+}
+
+/* A start that failed: what waited for it is told, and the next attempt waits longer. */
+static void start_failed(struct core *core, struct vm *vm)
+{
+	int64_t backoff_ns = core->config.worker_backoff_min_ns;
+
+	for (uint32_t i = 0; i < vm->worker.failed_starts; i++)
+		backoff_ns = min_i64(2 * backoff_ns, core->config.worker_backoff_max_ns);
+	vm->worker.failed_starts = (uint32_t)min_u64(vm->worker.failed_starts + 1, 32);
+	vm->worker.start_not_before_ns = core->now_ns + backoff_ns;
+	jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_UNAVAILABLE);
+}
+
+static void next_in_line(struct core *core)
+{
+	struct vm *first = TAILQ_FIRST(&core->waiting);
+
+	if (first)
+		worker_settle(core, first);
+}
+
+void core_worker_dead(struct core *core, int64_t now_ns, uint32_t number, uint64_t generation)
+{
+	struct vm *vm = find_worker(core, number, generation);
+	enum core_worker_state was;
+
+	core_advance(core, now_ns);
+	if (!vm)
+		return;
+	was = vm->worker.state;
+	enter(core, vm, CORE_WORKER_NONE);
+	core->worker_count--;
+	vm->worker.idle_since_ns = SCHED_NEVER;
+	vm->enabled = false;
+	if (was == CORE_WORKER_READY) {
+		jobs_fail_in_flight(core, vm, VGPU_CODE_CUDA);
+		vm_record_fault(core, vm, CORE_FAULT_DEATH, 0);
+	}
+	core_policy(core)->vm_reaped(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
+	if (!vm->worker.was_ready)
+		start_failed(core, vm);
+	vm_place(core, vm);
+	worker_settle(core, vm);
+	next_in_line(core);
+	core_dispatch(core);
+}

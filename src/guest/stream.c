@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See stream.h. HELLO goes out first, with BUSY and QUARANTINED as the only feature, and
+ * nothing waits for the answer: a mediator that does not know it says all the same
+ * things in responses.
+ *
+ * Sending never blocks. The buffer for what the socket does not take at once has room
+ * for every request that may be under way, so a mediator that stops reading until we read
+ * cannot lock up with us.
+ */
+#include "guest/stream.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/clock.h"
+#include "base/util.h"
+#include "vgpu/wire.h"
+
+#define ACCEPT_TIMEOUT_US 2000000
+#define ACCEPT_PAUSE_NS   (10 * NS_PER_MS)
+#define DEVICE_VERSION    3
+
+enum {
+	FRAME_BYTES = VGPU_SOCKET_HEADER_BYTES + VGPU_MESSAGE_BYTES,
+	IN_BYTES = 16 * FRAME_BYTES,
+	/* PONGs are queued only below this, so they take no room from requests. */
+	PONG_BYTES_MAX = 4096,
+	OUT_BYTES = PONG_BYTES_MAX + (VGPU_OUTSTANDING_MAX + 2) * FRAME_BYTES,
+};
+
+struct stream {
+	struct transport transport;
+	struct guest_env env;
+	int fd;
+	int ended; /* 0, or what every call returns from now on */
+	bool extended;
+	uint32_t limit;
+	size_t in_used;
+	size_t out_begin; /* bytes out_begin..out_end wait for the socket */
+	size_t out_end;
+	char name[VGPU_NAME_BYTES];
+	uint8_t in[IN_BYTES];
+	uint8_t out[OUT_BYTES];
+};
+
+static struct stream *stream_of(struct transport *transport)
+{
+	return CONTAINER_OF(transport, struct stream, transport);
+}
+
+/* ---- Sending ------------------------------------------------------------------ */
+
+static void flush(struct stream *stream)
+{
+	ssize_t n;
+
+	while (!stream->ended && stream->out_begin < stream->out_end) {
+		n = send(stream->fd, stream->out + stream->out_begin,
+		         stream->out_end - stream->out_begin, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n >= 0)
+			stream->out_begin += (size_t)n;
+		else if (errno == EAGAIN || errno == EWOULDBLOCK)
+			return;
+		else if (errno != EINTR)
+			/* What the peer said before it closed can still be read. */
+			stream->out_begin = stream->out_end;
+	}
+}
+
+static int enqueue(struct stream *stream, uint32_t type, uint32_t id, const void *payload,
+                   uint32_t length)
+{
+	struct vgpu_socket_header header = {
+		.type = type,
+		.request_id = id,
+		.pool_id = 'A',
+		.priority = VGPU_PRIORITY_MEDIUM,
+		.payload_bytes = (uint16_t)length,
+	};
+
+	memmove(stream->out, stream->out + stream->out_begin, stream->out_end - stream->out_begin);
+	stream->out_end -= stream->out_begin;
+	stream->out_begin = 0;
+	if (VGPU_SOCKET_HEADER_BYTES + length > OUT_BYTES - stream->out_end)
+		return VGPU_E_BUSY;
+	vgpu_socket_header_encode(stream->out + stream->out_end, &header);
+	if (length)
+		memcpy(stream->out + stream->out_end + VGPU_SOCKET_HEADER_BYTES, payload, length);
+	stream->out_end += VGPU_SOCKET_HEADER_BYTES + length;
+	flush(stream);
+	return 0;
+}
+
+static int stream_submit(struct transport *transport, uint32_t id, const uint8_t *bytes,
+                         uint32_t length, int64_t deadline_ns UNUSED)
+{
+	struct stream *stream = stream_of(transport);
+
+	if (stream->ended)
+		return stream->ended;
+	return enqueue(stream, VGPU_MSG_REQUEST, id, bytes, length);
+}
+
+/* ---- Receiving ---------------------------------------------------------------- */
+
+/* A message handler returns whether *@out is an answer now. */
+typedef bool message_handler(struct stream *stream, const struct vgpu_socket_header *header,
+                             const uint8_t *payload, struct answer *out);
+
+static bool on_response(struct stream *stream UNUSED, const struct vgpu_socket_header *header,
+                        const uint8_t *payload, struct answer *out)
+{
+	out->length = header->payload_bytes;
+	memcpy(out->bytes, payload, header->payload_bytes);
+	return true;
+}
+
+static bool on_busy(struct stream *stream UNUSED, const struct vgpu_socket_header *header,
+                    const uint8_t *payload, struct answer *out)
+{
+	out->code = VGPU_CODE_RATE_LIMITED;
+	if (header->payload_bytes >= VGPU_BUSY_BYTES) {
+		out->reason = vgpu_get_le32(payload);
+		out->retry_after_us = vgpu_get_le32(payload + 4);
+	}
+	return true;
+}
+
+static bool on_quarantined(struct stream *stream UNUSED,
+                           const struct vgpu_socket_header *header UNUSED,
+                           const uint8_t *payload UNUSED, struct answer *out)
+{
+	out->code = VGPU_CODE_QUARANTINED;
+	return true;
+}
+
+static bool on_hello(struct stream *stream, const struct vgpu_socket_header *header,
+                     const uint8_t *payload, struct answer *out UNUSED)
+{
+	uint32_t max_outstanding;
+
+	if (header->payload_bytes < VGPU_HELLO_MEDIATOR_BYTES)
+		return false;
+	stream->extended = true;
+	max_outstanding = vgpu_get_le32(payload + 12);
+	if (max_outstanding > 0)
+		stream->limit = (uint32_t)min_u64(max_outstanding, VGPU_OUTSTANDING_MAX);
+	return false;
+}
+
+static bool on_ping(struct stream *stream, const struct vgpu_socket_header *header,
+                    const uint8_t *payload UNUSED, struct answer *out UNUSED)
+{
+	if (stream->out_end - stream->out_begin < PONG_BYTES_MAX)
+		enqueue(stream, VGPU_MSG_PONG, header->request_id, NULL, 0);
+	return false;
+}
+
+/* Takes the first whole message out of the buffer. Returns whether it was an answer, and
+ * sets *@more when there may be another message behind it. */
+static bool take_message(struct stream *stream, struct answer *out, bool *more)
+{
+	static message_handler *const handlers[] = {
+		[VGPU_MSG_RESPONSE] = on_response,
+		[VGPU_MSG_PING] = on_ping,
+		[VGPU_MSG_BUSY] = on_busy,
+		[VGPU_MSG_HELLO] = on_hello,
+		[VGPU_MSG_QUARANTINED] = on_quarantined,
+	};
+	struct vgpu_socket_header header;
+	const uint8_t *payload = stream->in + VGPU_SOCKET_HEADER_BYTES;
+	size_t frame_bytes;
+	bool answered = false;
+
+	*more = false;
+	if (stream->in_used < VGPU_SOCKET_HEADER_BYTES)
+		return false;
+	if (vgpu_socket_header_decode(&header, stream->in) != 0) {
+		stream->ended = VGPU_E_PROTOCOL;
+		return false;
+	}
+	frame_bytes = VGPU_SOCKET_HEADER_BYTES + (size_t)header.payload_bytes;
+	if (stream->in_used < frame_bytes)
+		return false;
+	*more = true;
+	if (header.type < ARRAY_LEN(handlers) && handlers[header.type]) {
+		out->id = header.request_id;
+		out->code = out->reason = out->retry_after_us = out->detail = out->length = 0;
+		answered = handlers[header.type](stream, &header, payload, out);
+	}
+	stream->in_used -= frame_bytes;
+	memmove(stream->in, stream->in + frame_bytes, stream->in_used);
+	return answered;
+}
+
+/* Waits for the socket until @deadline_ns and reads what there is. Returns 0 if there may
+ * be news in the buffer. */
+static int fill(struct stream *stream, int64_t deadline_ns)
+{
+	int64_t left_ns = max_i64(0, deadline_ns - guest_env_now_ns(&stream->env));
+	struct timespec left = {
+		.tv_sec = (time_t)(left_ns / NS_PER_SEC),
+		.tv_nsec = (long)(left_ns % NS_PER_SEC),
+	};
+	struct pollfd poll_fd = {.fd = stream->fd, .events = POLLIN};
+	ssize_t n;
+
+	if (stream->out_begin < stream->out_end)
+		poll_fd.events |= POLLOUT;
+	if (ppoll(&poll_fd, 1, deadline_ns == GUEST_NEVER ? NULL : &left, NULL) == 0)
+		return VGPU_E_TIMED_OUT;
+	flush(stream);
+	n = recv(stream->fd, stream->in + stream->in_used, IN_BYTES - stream->in_used,
+	         MSG_DONTWAIT);
+	if (n > 0)
+		stream->in_used += (size_t)n;
+	else if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
+		stream->ended = VGPU_E_CLOSED;
+	return 0;
+}
+
+static int stream_wait(struct transport *transport, struct answer *out, int64_t deadline_ns)
+{
+	struct stream *stream = stream_of(transport);
+	bool more, tried = false;
+	int r;
+
+	for (;;) {
+		if (stream->ended)
+			return stream->ended;
+		if (take_message(stream, out, &more))
+			return 0;
+		if (more || stream->ended)
+			continue;
+		/* Also for a peer that talks without end and never answers. */
+		if (tried && guest_env_now_ns(&stream->env) >= deadline_ns)
+			return VGPU_E_TIMED_OUT;
+		r = fill(stream, deadline_ns);
+		if (r != 0)
+			return r;
+		tried = true;
+	}
+}
+
+/* ---- The rest ----------------------------------------------------------------- */
+
+static bool stream_abandon(struct transport *transport UNUSED, uint32_t id UNUSED)
+{
+	return true;
+}
+
+static uint32_t stream_limit(const struct transport *transport)
+{
+	return CONTAINER_OF(transport, const struct stream, transport)->limit;
+}
+
+static int stream_get_info(struct transport *transport, struct vgpu_info *out)
+{
+	struct stream *stream = stream_of(transport);
+
+	out->link = (stream->ended ? 0 : VGPU_LINK_CONNECTED) |
+	            (stream->extended ? VGPU_LINK_EXTENDED : 0);
+	out->outstanding_max = stream->limit;
+	snprintf(out->name, sizeof(out->name), "%s", stream->name);
+	return 0;
+}
+
+static void stream_free(struct transport *transport)
+{
+	struct stream *stream = stream_of(transport);
+
+	close(stream->fd);
+	free(stream);
+}
+
+static const struct transport_ops stream_ops = {
+	.submit = stream_submit,
+	.wait = stream_wait,
+	.abandon = stream_abandon,
+	.limit = stream_limit,
+	.get_info = stream_get_info,
+	.free = stream_free,
+};
+
+int stream_new(struct transport **out, int fd, const char *name, const struct guest_env *env)
+{
+	uint8_t hello[VGPU_HELLO_DEVICE_BYTES];
+	struct stream *stream = malloc(sizeof(*stream));
+
+	if (!stream) {
+		close(fd);
+		return -ENOMEM;
+	}
+	/* The buffers stay untouched, so that they cost memory only when used. */
+	memset(stream, 0, offsetof(struct stream, in));
+	stream->transport.ops = &stream_ops;
+	stream->env = *env;
+	stream->fd = fd;
+	stream->limit = VGPU_OUTSTANDING_MAX;
+	snprintf(stream->name, sizeof(stream->name), "%s", name);
+
+	vgpu_put_le32(hello, VGPU_HELLO_VERSION);
+	vgpu_put_le32(hello + 4, VGPU_FEATURE_BUSY);
+	vgpu_put_le32(hello + 8, 0);
+	vgpu_put_le32(hello + 12, DEVICE_VERSION);
+	enqueue(stream, VGPU_MSG_HELLO, 0, hello, sizeof(hello));
+	*out = &stream->transport;
+	return 0;
+}
+
+int stream_connect(struct transport **out, const char *path, const struct guest_env *env)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	CLEANUP(closep) int fd = -1;
+	int64_t deadline_ns = guest_env_deadline_ns(env, ACCEPT_TIMEOUT_US);
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(address.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	/* EAGAIN: the listener's queue is full, which a busy mediator soon empties. */
+	while (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+		if (errno == EAGAIN && guest_env_now_ns(env) < deadline_ns)
+			guest_env_sleep_ns(env, ACCEPT_PAUSE_NS);
+		else if (errno != EINTR)
+			return -errno;
+	}
+	return stream_new(out, TAKE_FD(fd), path, env);
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT */
+/* See store.h. Two lines of requests and one eventfd; nothing else is shared. */
+#include "mediator/store.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/queue.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+enum request_type {
+	REQUEST_LOAD,
+	REQUEST_FAULT,
+};
+
+struct request {
+	STAILQ_ENTRY(request) link;
+	enum request_type type;
+	uint64_t tag; /* or ticket */
+	/* FAULT */
+	char uuid[REGISTRY_UUID_BYTES];
+	const char *kind;
+	int64_t points;
+	char detail[128];
+	/* outcome */
+	int result;
+	struct store_snapshot snapshot;
+	struct registry_error why;
+};
+
+STAILQ_HEAD(request_line, request);
+
+struct store {
+	const struct store_ops *ops;
+	void *owner;
+	struct registry *registry; /* the thread's */
+	bool failing;              /* the thread's: the last access failed, and was logged */
+	pthread_t thread;
+	bool thread_started;
+	int done_fd;
+	struct event *done_event;
+	bool ok;
+
+	pthread_mutex_t mutex; /* for what follows */
+	pthread_cond_t wake;
+	struct request_line todo;
+	struct request_line done;
+	uint32_t pending; /* in todo */
+	bool stopping;
+};
+
+static void request_free(struct request *request)
+{
+	registry_vms_clear(&request->snapshot.vms);
+	registry_pools_clear(&request->snapshot.pools);
+	free(request);
+}
+
+/* ---- The thread ------------------------------------------------------------------- */
+
+static int do_load(struct store *store, struct request *request)
+{
+	int r = registry_vm_list(store->registry, &request->snapshot.vms);
+
+	return r != 0 ? r : registry_pool_list(store->registry, &request->snapshot.pools);
+}
+
+static int do_fault(struct store *store, struct request *request)
+{
+	const struct registry_fault_event event = {
+		.kind = request->kind,
+		.points = request->points,
+		.detail = request->detail[0] ? request->detail : NULL,
+	};
+	int r = registry_fault_record(store->registry, request->uuid, &event);
+
+	/* Removed meanwhile: nobody is left to hold it against. */
+	return r == REGISTRY_E_NOT_FOUND ? 0 : r;
+}
+
+static void do_request(struct store *store, struct request *request)
+{
+	static int (*const handlers[])(struct store *, struct request *) = {
+		[REQUEST_LOAD] = do_load,
+		[REQUEST_FAULT] = do_fault,
+	};
+
+	request->result = handlers[request->type](store, request);
+	if (request->result < 0)
+		snprintf(request->why.text, sizeof(request->why.text), "%s: %s",
+		         registry_path(store->registry), strerror(-request->result));
+	else if (request->result > 0)
+		snprintf(request->why.text, sizeof(request->why.text), "%s",
+		         registry_message(store->registry));
+	/* Once per trouble: a full disk is not told again with every fault. */
+	if (request->result != 0 && !store->failing)
+		log_error("registry: %s", request->why.text);
+	store->failing = request->result != 0;
+}
+
+/* Hands a finished request to the event loop. */
+static void finish(struct store *store, struct request *request)
+{
+	const uint64_t one = 1;
+
+	pthread_mutex_lock(&store->mutex);
+	STAILQ_INSERT_TAIL(&store->done, request, link);
+	pthread_mutex_unlock(&store->mutex);
+	if (write(store->done_fd, &one, sizeof(one)) < 0)
+		log_error("registry thread: eventfd: %s", strerror(errno));
+}
+
+/* Another process has changed the file, or put another in its place: read it. */
+static void look_for_changes(struct store *store)
+{
+	struct request *request;
+	bool changed = false;
+	int r = registry_changed(store->registry, &changed);
+
+	if (r == REGISTRY_E_REPLACED) {
+		struct registry *fresh;
+
+		if (registry_open(&fresh, registry_path(store->registry),
+		                  &(struct registry_options){.mode = REGISTRY_WRITE}, NULL) != 0)
+			return;
+		registry_free(store->registry);
+		store->registry = fresh;
+		changed = true;
+	}
+	request = changed ? calloc(1, sizeof(*request)) : NULL;
+	if (!request)
+		return;
+	request->type = REQUEST_LOAD;
+	do_request(store, request);
+	finish(store, request);
+}
+
+/* Waits for a request, or STORE_WATCH_S. The mutex is held. */
+static void wait_for_work(struct store *store)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += STORE_WATCH_S;
+	while (STAILQ_EMPTY(&store->todo) && !store->stopping) {
+		if (pthread_cond_timedwait(&store->wake, &store->mutex, &until) == ETIMEDOUT)
+			return;
+	}
+}
+
+static void *thread_main(void *arg)
+{
+	struct store *store = arg;
+	struct request *request;
+
+	for (;;) {
+		pthread_mutex_lock(&store->mutex);
+		wait_for_work(store);
+		request = STAILQ_FIRST(&store->todo);
+		if (request) {
+			STAILQ_REMOVE_HEAD(&store->todo, link);
+			store->pending--;
+		} else if (store->stopping) {
+			pthread_mutex_unlock(&store->mutex);
+			return NULL;
+		}
+		pthread_mutex_unlock(&store->mutex);
+		if (request) {
+			do_request(store, request);
+			finish(store, request);
+		} else {
+			look_for_changes(store);
+		}
+	}
+}
+
+/* ---- The event loop's side ---------------------------------------------------------- */
+
+static void on_done(evutil_socket_t fd, short what UNUSED, void *arg)
+{
+	struct store *store = arg;
+	struct request_line done = STAILQ_HEAD_INITIALIZER(done);
+	struct request *request;
+	uint64_t count;
+
+	if (read(fd, &count, sizeof(count)) < 0)
+		return;
+	pthread_mutex_lock(&store->mutex);
+	STAILQ_CONCAT(&done, &store->done);
+	pthread_mutex_unlock(&store->mutex);
+	while ((request = STAILQ_FIRST(&done))) {
+		STAILQ_REMOVE_HEAD(&done, link);
+		store->ok = request->result == 0;
+		if (request->type == REQUEST_LOAD)
+			store->ops->loaded(store->owner, request->tag,
+			                   request->result == 0 ? &request->snapshot : NULL,
+			                   request->why.text);
+		else
+			store->ops->stored(store->owner, request->tag, request->result == 0);
+		request_free(request);
+	}
+}
+
+static int start_thread(struct store *store)
+{
+	pthread_condattr_t attributes;
+	sigset_t all, before;
+	int r;
+
+	pthread_mutex_init(&store->mutex, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&store->wake, &attributes);
+	pthread_condattr_destroy(&attributes);
+	/* Signals are the event loop's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = pthread_create(&store->thread, NULL, thread_main, store);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	store->thread_started = r == 0;
+	return -r;
+}
+
+int store_new(struct store **out, struct event_base *base, const char *path,
+              const struct store_ops *ops, void *owner, struct registry_error *why)
+{
+	CLEANUP(store_freep) struct store *store = calloc(1, sizeof(*store));
+	int r;
+
+	snprintf(why->text, sizeof(why->text), "out of memory");
+	if (!store)
+		return -ENOMEM;
+	store->ops = ops;
+	store->owner = owner;
+	store->ok = true;
+	STAILQ_INIT(&store->todo);
+	STAILQ_INIT(&store->done);
+	store->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (store->done_fd < 0)
+		return -errno;
+	store->done_event = event_new(base, store->done_fd, EV_READ | EV_PERSIST, on_done, store);
+	if (!store->done_event || event_add(store->done_event, NULL) < 0)
+		return -ENOMEM;
+	r = registry_open(&store->registry, path,
+	                  &(struct registry_options){.mode = REGISTRY_WRITE}, why);
+	if (r != 0)
+		return r;
+	if (registry_upgrade_backup(store->registry))
+		log_info("registry: %s upgraded; the old file is kept as %s", path,
+		         registry_upgrade_backup(store->registry));
+	r = start_thread(store);
+	if (r < 0)
+		return r;
+	*out = TAKE_PTR(store);
+	return 0;
+}
+
+void store_free(struct store *store)
+{
+	struct request *request;
+
+	if (!store)
+		return;
+	if (store->thread_started) {
+		pthread_mutex_lock(&store->mutex);
+		store->stopping = true;
+		pthread_cond_signal(&store->wake);
+		pthread_mutex_unlock(&store->mutex);
+		pthread_join(store->thread, NULL);
+		pthread_cond_destroy(&store->wake);
+		pthread_mutex_destroy(&store->mutex);
+	}
+	while ((request = STAILQ_FIRST(&store->done))) {
+		STAILQ_REMOVE_HEAD(&store->done, link);
+		request_free(request);
+	}
+	registry_free(store->registry);
+	if (store->done_event)
+		event_free(store->done_event);
+	closep(&store->done_fd);
+	free(store);
+}
+
+/* Puts @request, which it owns now, in line. */
+static int submit(struct store *store, struct request *request)
+{
+	bool full;
+
+	pthread_mutex_lock(&store->mutex);
+	full = store->pending >= STORE_PENDING_MAX;
+	if (!full) {
+		STAILQ_INSERT_TAIL(&store->todo, request, link);
+		store->pending++;
+		pthread_cond_signal(&store->wake);
+	}
+	pthread_mutex_unlock(&store->mutex);
+	if (full)
+		request_free(request);
+	return full ? -EBUSY : 0;
+}
+
+int store_load(struct store *store, uint64_t tag)
+{
+	struct request *request = calloc(1, sizeof(*request));
+
+	if (!request)
+		return -ENOMEM;
+	request->type = REQUEST_LOAD;
+	request->tag = tag;
+	return submit(store, request);
+}
+
+int store_fault(struct store *store, uint64_t ticket, const char *uuid, const char *kind,
+                int64_t points, const char *detail)
+{
+	struct request *request = calloc(1, sizeof(*request));
+
+	if (!request)
+		return -ENOMEM;
+	request->type = REQUEST_FAULT;
+	request->tag = ticket;
+	request->kind = kind;
+	request->points = points;
+	snprintf(request->uuid, sizeof(request->uuid), "%s", uuid);
+	snprintf(request->detail, sizeof(request->detail), "%s", detail);
+	return submit(store, request);
+}
+
+bool store_ok(const struct store *store)
+{
+	return store->ok;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The registry in a thread of its own, since SQLite blocks: on the disk, and on other
+ * processes that hold the file.
+ *
+ * Requests are put in line by the event loop's thread and done one after the other;
+ * what comes of them is told in the event loop's thread again. The thread also looks
+ * every STORE_WATCH_S seconds whether somebody else has changed the file, and then
+ * reads it without being asked.
+ */
+#ifndef MEDIATOR_STORE_H
+#define MEDIATOR_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "registry/registry.h"
+
+struct event_base;
+struct store;
+
+enum {
+	STORE_WATCH_S = 2,
+	STORE_PENDING_MAX = 4096, /* requests in line; more are refused */
+};
+
+/* What the registry holds. */
+struct store_snapshot {
+	struct registry_vms vms;
+	struct registry_pools pools;
+};
+
+struct store_ops {
+	/*
+	 * The registry was read: @tag of the request, or 0 when it was found changed. On an
+	 * error @snapshot is NULL and @why says what is wrong. The snapshot is the store's and
+	 * valid during the call.
+	 */
+	void (*loaded)(void *owner, uint64_t tag, const struct store_snapshot *snapshot,
+	               const char *why);
+	/* A fault was written, or not. */
+	void (*stored)(void *owner, uint64_t ticket, bool stored);
+};
+
+/*
+ * Opens the registry (creating or upgrading it) before it returns. Returns 0, or a
+ * negative errno or REGISTRY_E_* with @why filled. The caller owns *@out.
+ */
+int store_new(struct store **out, struct event_base *base, const char *path,
+              const struct store_ops *ops, void *owner, struct registry_error *why);
+
+/* Does what is in line, then ends the thread. Nothing is told any more. */
+void store_free(struct store *store);
+DEFINE_CLEANUP(store)
+
+/* Reads the registry; loaded() follows with @tag. Returns 0, -EBUSY (line full) or -ENOMEM. */
+int store_load(struct store *store, uint64_t tag);
+
+/* Writes a fault; stored() follows with @ticket. @kind must be a constant. */
+int store_fault(struct store *store, uint64_t ticket, const char *uuid, const char *kind,
+                int64_t points, const char *detail);
+
+/* False after the last access failed. */
+bool store_ok(const struct store *store);
+
+#endif

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The registry's VMs become ports and VMs of the core.
+ *
+ * Applying a snapshot compares it with what is served: new rows get a socket, changed
+ * ones new settings, missing ones go. A row with a problem is not served, and nobody
+ * else notices.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "mediator/internal.h"
+
+enum { LABEL_BYTES = 160 };
+
+const char *vm_entry_label(char *to, size_t size, const struct vm_entry *entry)
+{
+	snprintf(to, size, "VM %.60s (%s)", entry->name ? entry->name : "without a name",
+	         entry->uuid);
+	return to;
+}
+
+static void report_line(json_t *lines, const char *text)
+{
+	json_array_append_new(lines, json_stringn(text, strlen(text)));
+}
+
+static struct guest_identity identity_of(const struct vm_entry *entry)
+{
+	return (struct guest_identity){
+		.vm_id = entry->vm_id,
+		.pool = pool_letter(entry->settings.pool),
+		.priority = (uint8_t)entry->settings.priority,
+	};
+}
+
+static bool same_settings(const struct vm_settings *a, const struct vm_settings *b)
+{
+	for (const struct setting_field *field = setting_fields; field->name; field++) {
+		if (setting_get(a, field) != setting_get(b, field))
+			return false;
+	}
+	return a->priority == b->priority && a->pool == b->pool;
+}
+
+static bool same_name(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static int open_port(struct vm_entry *entry)
+{
+	const struct guest_identity identity = identity_of(entry);
+	struct mediator *mediator = entry->mediator;
+	char path[CONFIG_PATH_BYTES + REGISTRY_UUID_BYTES + 8], label[LABEL_BYTES];
+	int r;
+
+	snprintf(path, sizeof(path), "%s/%s.sock", mediator->config.listen_dir, entry->uuid);
+	vm_entry_label(label, sizeof(label), entry);
+	r = guest_port_open(mediator->guests, &entry->port, path, label, &identity, entry);
+	if (r < 0)
+		log_error("%s: cannot listen at %s: %s", label, path, strerror(-r));
+	return r;
+}
+
+static void entry_free(struct vm_entry *entry)
+{
+	guest_port_close(entry->port);
+	free(entry->name);
+	free(entry);
+}
+
+static int add(struct mediator *mediator, const struct registry_vm *row)
+{
+	struct vm_entry *entry = calloc(1, sizeof(*entry));
+	int r;
+
+	if (!entry)
+		return -ENOMEM;
+	entry->mediator = mediator;
+	entry->vm_id = row->vm_id;
+	entry->settings = row->settings;
+	entry->quarantined = row->quarantined;
+	entry->seen = true;
+	entry->name = row->name ? strdup(row->name) : NULL;
+	strcpy(entry->uuid, row->uuid);
+	r = open_port(entry);
+	if (r == 0)
+		r = core_vm_add(mediator->core, clock_monotonic_ns(), &entry->core_vm,
+		                &entry->settings, entry->quarantined, entry);
+	if (r < 0) {
+		entry_free(entry);
+		return r;
+	}
+	TAILQ_INSERT_TAIL(&mediator->vms, entry, link);
+	HASH_ADD(by_uuid, mediator->by_uuid, uuid, strlen(entry->uuid), entry);
+	return 0;
+}
+
+static void change(struct mediator *mediator, struct vm_entry *entry, const struct registry_vm *row,
+                   struct vm_table_report *report)
+{
+	char label[LABEL_BYTES], line[LABEL_BYTES + 32];
+	struct guest_identity identity;
+
+	entry->seen = true;
+	if (same_settings(&entry->settings, &row->settings) &&
+	    entry->quarantined == row->quarantined && entry->vm_id == row->vm_id &&
+	    same_name(entry->name, row->name))
+		return;
+	free(entry->name);
+	entry->name = row->name ? strdup(row->name) : NULL;
+	entry->vm_id = row->vm_id;
+	entry->settings = row->settings;
+	entry->quarantined = row->quarantined;
+	identity = identity_of(entry);
+	guest_port_set_identity(entry->port, &identity);
+	core_vm_set(mediator->core, clock_monotonic_ns(), entry->core_vm, &entry->settings,
+	            entry->quarantined);
+	snprintf(line, sizeof(line), "%s changed", vm_entry_label(label, sizeof(label), entry));
+	report_line(report->changed, line);
+	mediator_pump(mediator);
+}
+
+static void drop(struct mediator *mediator, struct vm_entry *entry)
+{
+	char label[LABEL_BYTES];
+
+	log_info("%s: removed", vm_entry_label(label, sizeof(label), entry));
+	HASH_DELETE(by_uuid, mediator->by_uuid, entry);
+	entry->removing = true;
+	guest_port_close(TAKE_PTR(entry->port));
+	core_vm_remove(mediator->core, clock_monotonic_ns(), entry->core_vm);
+	mediator_pump(mediator);
+}
+
+void vm_table_forget(struct mediator *mediator, struct vm_entry *entry)
+{
+	TAILQ_REMOVE(&mediator->vms, entry, link);
+	entry_free(entry);
+}
+
+void vm_table_free(struct mediator *mediator)
+{
+	struct vm_entry *entry;
+
+	HASH_CLEAR(by_uuid, mediator->by_uuid);
+	while ((entry = TAILQ_FIRST(&mediator->vms)))
+		vm_table_forget(mediator, entry);
+}
+
+static void apply_pools(struct mediator *mediator, const struct registry_pools *pools,
+                        struct vm_table_report *report)
+{
+	struct core_config config = mediator->core_config;
+	bool changed = false;
+	char line[64];
+
+	for (uint32_t i = 0; i < POOL_COUNT; i++) {
+		const struct registry_pool *pool = &pools->items[i];
+
+		if (pool->problem)
+			report_line(report->errors, pool->problem);
+		if (config.pools[i].enabled != pool->enabled) {
+			snprintf(line, sizeof(line), "pool %c %s", pool_letter(i),
+			         pool->enabled ? "enabled" : "disabled");
+			report_line(report->changed, line);
+			changed = true;
+		}
+		changed |= config.pools[i].job_timeout_ns != pool->job_timeout_ms * NS_PER_MS;
+		config.pools[i].enabled = pool->enabled;
+		config.pools[i].job_timeout_ns = pool->job_timeout_ms * NS_PER_MS;
+	}
+	if (!changed)
+		return;
+	mediator->core_config = config;
+	core_config_set(mediator->core, clock_monotonic_ns(), &config);
+	mediator_pump(mediator);
+}
+
+static void apply_row(struct mediator *mediator, const struct registry_vm *row,
+                      struct vm_table_report *report)
+{
+	struct vm_entry *entry;
+	char line[256];
+	int r;
+
+	if (row->problem) {
+		log_error("registry: %s", row->problem);
+		report_line(report->errors, row->problem);
+		return;
+	}
+	HASH_FIND(by_uuid, mediator->by_uuid, row->uuid, strlen(row->uuid), entry);
+	if (entry) {
+		change(mediator, entry, row, report);
+		return;
+	}
+	r = add(mediator, row);
+	if (r == 0) {
+		report->added++;
+		return;
+	}
+	snprintf(line, sizeof(line), "VM %s cannot be served: %s", row->uuid, strerror(-r));
+	report_line(report->errors, line);
+}
+
+void vm_table_apply(struct mediator *mediator, const struct store_snapshot *snapshot,
+                    struct vm_table_report *report)
+{
+	struct vm_entry *entry, *next;
+
+	apply_pools(mediator, &snapshot->pools, report);
+	TAILQ_FOREACH (entry, &mediator->vms, link)
+		entry->seen = false;
+	for (size_t i = 0; i < snapshot->vms.count; i++)
+		apply_row(mediator, &snapshot->vms.items[i], report);
+	for (entry = TAILQ_FIRST(&mediator->vms); entry; entry = next) {
+		next = TAILQ_NEXT(entry, link);
+		if (!entry->seen && !entry->removing) {
+			drop(mediator, entry);
+			report->removed++;
+			/* Its neighbours in the list may have gone with it. */
+			next = TAILQ_FIRST(&mediator->vms);
+		}
+	}
+}

@@ -1,0 +1,547 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See worker_host.h. The order of a death: the process is reaped, then what it still
+ * had written is read, then dead() is called. A socket that closes while the process
+ * lives on leads to SIGKILL, so that reaping always follows.
+ */
+#include "mediator/worker_host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "proto/request.h"
+
+enum {
+	WORKER_FD = 3,
+	WORKER_ARGS_MAX = 24,
+	WORKER_PACKETS_PER_EVENT = 16, /* then others get their turn */
+};
+
+struct process {
+	TAILQ_ENTRY(process) link;
+	struct worker_host *host;
+	uint32_t vm;
+	uint64_t generation;
+	char label[64];
+	pid_t pid; /* -1 = it could not be started */
+	int fd;
+	struct event *readable;
+	struct event *failed; /* made active when it could not be started */
+	bool ready;
+	bool expected; /* we asked it to end */
+	struct worker_device device;
+};
+
+struct worker_host {
+	struct event_base *base;
+	struct worker_host_config config;
+	const struct worker_host_ops *ops;
+	void *owner;
+	TAILQ_HEAD(, process) processes;
+	struct event *child;
+};
+
+/* ---- Starting -------------------------------------------------------------------- */
+
+/* Numbers as text for an argument vector. */
+struct numbers {
+	char text[4][24];
+	unsigned int used;
+};
+
+static const char *number(struct numbers *numbers, int64_t value)
+{
+	char *text = numbers->text[numbers->used++];
+
+	snprintf(text, sizeof(numbers->text[0]), "%lld", (long long)value);
+	return text;
+}
+
+static void worker_arguments(const char **argv, struct numbers *numbers,
+                             const struct worker_host_config *config, uint32_t vm, const char *gpu)
+{
+	unsigned int n = 0;
+
+	argv[n++] = config->program;
+	argv[n++] = "--backend";
+	argv[n++] = config->backend;
+	if (*gpu) {
+		argv[n++] = "--gpu";
+		argv[n++] = gpu;
+	}
+	if (config->uid_base) {
+		argv[n++] = "--uid";
+		argv[n++] = number(numbers, (int64_t)config->uid_base + vm);
+	}
+	if (config->pin_cpu >= 0) {
+		argv[n++] = "--cpu";
+		argv[n++] = number(numbers, config->pin_cpu);
+	}
+	if (config->allow_test_ops)
+		argv[n++] = "--allow-test-ops";
+	argv[n++] = "--log-level";
+	argv[n++] = config->log_level;
+	argv[n++] = "--fd";
+	argv[n++] = number(numbers, WORKER_FD);
+	argv[n++] = "--parent";
+	argv[n++] = number(numbers, getpid());
+	argv[n] = NULL;
+}
+
+/*
+ * Runs @argv with @child_fd as descriptor @as and nothing else of ours but stderr. The
+ * signal state is reset, since the mediator ignores and blocks some.
+ */
+static int spawn(pid_t *out, const char *const *argv, int child_fd, int as)
+{
+	static const char *const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+	                                          "LC_ALL=C.UTF-8", NULL};
+	const char *inherited[32];
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t none, all;
+	size_t n = 0;
+	int r;
+
+	for (; environment[n]; n++)
+		inherited[n] = environment[n];
+	/* Where the driver's and the stand-ins' libraries are is the administrator's to say. */
+	for (char **e = environ; *e && n < ARRAY_LEN(inherited) - 1; e++) {
+		if (strncmp(*e, "LD_LIBRARY_PATH=", 16) == 0 ||
+		    strncmp(*e, "VGPU_STANDIN_", 13) == 0 ||
+		    strncmp(*e, "ASAN_OPTIONS=", 13) == 0 || strncmp(*e, "UBSAN_OPTIONS=", 14) == 0)
+			inherited[n++] = *e;
+	}
+	inherited[n] = NULL;
+
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawnattr_init(&attributes);
+	posix_spawn_file_actions_adddup2(&actions, child_fd, as);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setsigdefault(&attributes, &all);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	r = posix_spawn(out, argv[0], &actions, &attributes, (char *const *)(uintptr_t)argv,
+	                (char *const *)(uintptr_t)inherited);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&actions);
+	return -r;
+}
+
+static int process_start(struct process *process, const char *gpu)
+{
+	struct worker_host *host = process->host;
+	const char *argv[WORKER_ARGS_MAX];
+	struct numbers numbers = {.used = 0};
+	CLEANUP(closep) int ours = -1;
+	CLEANUP(closep) int theirs = -1;
+	int pair[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	ours = pair[0];
+	theirs = pair[1];
+	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
+		return -errno;
+	worker_arguments(argv, &numbers, &host->config, process->vm, gpu);
+	r = spawn(&process->pid, argv, theirs, WORKER_FD);
+	if (r < 0) {
+		process->pid = -1;
+		return r;
+	}
+	process->fd = TAKE_FD(ours);
+	return 0;
+}
+
+/* ---- What a worker says --------------------------------------------------------------- */
+
+static void process_kill(struct process *process)
+{
+	if (process->pid > 0)
+		kill(process->pid, SIGKILL);
+	event_del(process->readable);
+}
+
+static int on_ready_packet(struct process *process, const struct worker_msg *msg)
+{
+	struct worker_host *host = process->host;
+
+	if (process->ready ||
+	    worker_device_decode(&process->device, msg->payload, msg->payload_bytes) < 0)
+		return -EBADMSG;
+	process->ready = true;
+	log_info("%s: worker %d is ready on %s", process->label, (int)process->pid,
+	         process->device.name);
+	host->ops->ready(host->owner, process->vm, process->generation, &process->device);
+	return 0;
+}
+
+static int on_failed_packet(struct process *process, const struct worker_msg *msg)
+{
+	if (process->ready)
+		return -EBADMSG;
+	log_error("%s: worker %d cannot start: %.*s", process->label, (int)process->pid,
+	          (int)msg->payload_bytes, msg->payload ? (const char *)msg->payload : "");
+	return 0;
+}
+
+static int on_done_packet(struct process *process, const struct worker_msg *msg)
+{
+	struct worker_host *host = process->host;
+	struct core_result result = {
+		.code = msg->code < VGPU_CODE_COUNT ? (enum vgpu_code)msg->code : VGPU_CODE_CUDA,
+		.detail = msg->detail,
+		.command = msg->command,
+		.gpu_time_ns = msg->gpu_time_ns,
+	};
+	struct response_view response;
+
+	if (!process->ready ||
+	    response_decode(&response, msg->payload, msg->payload_bytes, NULL) != VGPU_CODE_OK)
+		return -EBADMSG;
+	result.result = message_new(msg->payload, msg->payload_bytes);
+	if (!result.result)
+		return -ENOMEM;
+	host->ops->done(host->owner, process->vm, process->generation, msg->job, &result);
+	return 0;
+}
+
+/* Reads one packet. Returns 1 for one handled, 0 for none there, or a negative errno. */
+static int read_packet(struct process *process)
+{
+	uint8_t bytes[WORKER_MSG_MAX_BYTES + 1];
+	struct worker_msg msg;
+	ssize_t length = recv(process->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+	int r;
+
+	if (length < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	if (length == 0)
+		return -EPIPE;
+	r = worker_msg_decode(&msg, bytes, (size_t)length);
+	if (r == 0) {
+		switch (msg.type) {
+		case WORKER_MSG_READY:
+			r = on_ready_packet(process, &msg);
+			break;
+		case WORKER_MSG_START_FAILED:
+			r = on_failed_packet(process, &msg);
+			break;
+		case WORKER_MSG_DONE:
+			r = on_done_packet(process, &msg);
+			break;
+		case WORKER_MSG_JOB:
+			r = -EBADMSG;
+			break;
+		}
+	}
+	return r < 0 ? r : 1;
+}
+
+static void on_packet(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct process *process = arg;
+	int r = 1;
+
+	for (int i = 0; i < WORKER_PACKETS_PER_EVENT && r > 0; i++)
+		r = read_packet(process);
+	if (r >= 0)
+		return;
+	if (r != -EPIPE && r != -ECONNRESET)
+		log_error("%s: worker %d: %s: killed", process->label, (int)process->pid,
+		          r == -EBADMSG ? "it sent a malformed packet" : strerror(-r));
+	/* A worker that closes its socket means to exit or is useless: see that it does. */
+	process_kill(process);
+}
+
+/* ---- Ends -------------------------------------------------------------------------------- */
+
+static void process_free(struct process *process)
+{
+	TAILQ_REMOVE(&process->host->processes, process, link);
+	if (process->readable)
+		event_free(process->readable);
+	if (process->failed)
+		event_free(process->failed);
+	closep(&process->fd);
+	free(process);
+}
+
+static void process_dead(struct process *process)
+{
+	struct worker_host *host = process->host;
+	uint64_t generation = process->generation;
+	uint32_t vm = process->vm;
+
+	process_free(process);
+	host->ops->dead(host->owner, vm, generation);
+}
+
+static void log_death(const struct process *process, int status)
+{
+	int pid = (int)process->pid;
+
+	if (WIFSIGNALED(status) && !process->expected)
+		log_warning("%s: worker %d died of signal %d (%s)", process->label, pid,
+		            WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else if (WIFEXITED(status) && !process->expected)
+		log_warning("%s: worker %d exited with status %d", process->label, pid,
+		            WEXITSTATUS(status));
+	else
+		log_info("%s: worker %d ended", process->label, pid);
+}
+
+static struct process *find_pid(struct worker_host *host, pid_t pid)
+{
+	struct process *process;
+
+	TAILQ_FOREACH (process, &host->processes, link) {
+		if (process->pid == pid)
+			return process;
+	}
+	return NULL;
+}
+
+static struct process *find_generation(struct worker_host *host, uint64_t generation)
+{
+	struct process *process;
+
+	TAILQ_FOREACH (process, &host->processes, link) {
+		if (process->generation == generation)
+			return process;
+	}
+	return NULL;
+}
+
+static void on_child(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct worker_host *host = arg;
+	struct process *process;
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		process = find_pid(host, pid);
+		if (!process)
+			continue;
+		log_death(process, status);
+		process->pid = -1;
+		while (read_packet(process) > 0)
+			;
+		process_dead(process);
+	}
+}
+
+static void on_failed_start(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	process_dead(arg);
+}
+
+/* ---- Interface ------------------------------------------------------------------------------ */
+
+int worker_host_new(struct worker_host **out, struct event_base *base,
+                    const struct worker_host_config *config, const struct worker_host_ops *ops,
+                    void *owner)
+{
+	struct worker_host *host = calloc(1, sizeof(*host));
+
+	if (!host)
+		return -ENOMEM;
+	host->base = base;
+	host->config = *config;
+	host->ops = ops;
+	host->owner = owner;
+	TAILQ_INIT(&host->processes);
+	host->child = evsignal_new(base, SIGCHLD, on_child, host);
+	if (!host->child || event_add(host->child, NULL) < 0) {
+		worker_host_free(host);
+		return -ENOMEM;
+	}
+	*out = host;
+	return 0;
+}
+
+void worker_host_free(struct worker_host *host)
+{
+	struct process *process;
+
+	if (!host)
+		return;
+	while ((process = TAILQ_FIRST(&host->processes))) {
+		if (process->pid > 0) {
+			kill(process->pid, SIGKILL);
+			waitpid(process->pid, NULL, 0);
+		}
+		process_free(process);
+	}
+	if (host->child)
+		event_free(host->child);
+	free(host);
+}
+
+void worker_host_start(struct worker_host *host, uint32_t vm, uint64_t generation, const char *gpu,
+                       const char *label)
+{
+	struct process *process = calloc(1, sizeof(*process));
+	int r;
+
+	/* Without memory for this the core's start time-out is what remains. */
+	if (!process)
+		return;
+	process->host = host;
+	process->vm = vm;
+	process->generation = generation;
+	process->fd = process->pid = -1;
+	snprintf(process->label, sizeof(process->label), "%s", label);
+	TAILQ_INSERT_TAIL(&host->processes, process, link);
+	r = process_start(process, gpu);
+	if (r == 0) {
+		process->readable = event_new(host->base, process->fd, EV_READ | EV_PERSIST,
+		                              on_packet, process);
+		if (process->readable && event_add(process->readable, NULL) == 0) {
+			log_info("%s: worker %d starts", label, (int)process->pid);
+			return;
+		}
+		kill(process->pid, SIGKILL);
+		return;
+	}
+	log_error("%s: cannot start %s: %s", label, host->config.program, strerror(-r));
+	process->failed = event_new(host->base, -1, 0, on_failed_start, process);
+	if (process->failed)
+		event_active(process->failed, EV_READ, 0);
+}
+
+void worker_host_stop(struct worker_host *host, uint64_t generation)
+{
+	struct process *process = find_generation(host, generation);
+
+	if (!process)
+		return;
+	process->expected = true;
+	shutdown(process->fd, SHUT_WR);
+}
+
+void worker_host_kill(struct worker_host *host, uint64_t generation)
+{
+	struct process *process = find_generation(host, generation);
+
+	if (!process)
+		return;
+	process->expected = true;
+	process_kill(process);
+}
+
+void worker_host_send(struct worker_host *host, uint64_t generation, uint64_t job, uint32_t opcode,
+                      const struct message *request)
+{
+	struct process *process = find_generation(host, generation);
+	const struct worker_msg msg = {
+		.type = WORKER_MSG_JOB,
+		.job = job,
+		.opcode = opcode,
+		.payload_bytes = request->length,
+		.payload = request->bytes,
+	};
+	uint8_t bytes[WORKER_MSG_MAX_BYTES];
+	size_t length = worker_msg_encode(bytes, &msg);
+
+	if (!process)
+		return;
+	if (send(process->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)length)
+		return;
+	/* A few small packets always fit: it has not read for long, or is dying. */
+	if (errno != EPIPE && errno != ECONNRESET)
+		log_error("%s: worker %d does not take its jobs: %s: killed", process->label,
+		          (int)process->pid, strerror(errno));
+	process_kill(process);
+}
+
+void worker_host_walk(struct worker_host *host,
+                      void (*each)(void *context, const struct worker_info *info), void *context)
+{
+	const struct process *process;
+
+	TAILQ_FOREACH (process, &host->processes, link) {
+		const struct worker_info info = {
+			.vm = process->vm,
+			.generation = process->generation,
+			.pid = process->pid,
+			.ready = process->ready,
+			.device = process->device,
+		};
+
+		each(context, &info);
+	}
+}
+
+/* ---- Probe --------------------------------------------------------------------------------------
+ */
+
+/* Reads until the end, a full buffer, or the deadline. Returns the bytes or a negative errno. */
+static ssize_t read_all(int fd, char *to, size_t size, int timeout_s)
+{
+	int64_t deadline_ns = clock_monotonic_ns() + timeout_s * NS_PER_SEC;
+	size_t used = 0;
+
+	while (used < size) {
+		struct pollfd ready = {.fd = fd, .events = POLLIN};
+		int64_t left_ms = (deadline_ns - clock_monotonic_ns()) / NS_PER_MS;
+		ssize_t n;
+
+		if (left_ms <= 0 || poll(&ready, 1, (int)left_ms) == 0)
+			return -ETIMEDOUT;
+		n = read(fd, to + used, size - used);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n == 0)
+			break;
+		if (n > 0)
+			used += (size_t)n;
+	}
+	return (ssize_t)used;
+}
+
+int worker_host_probe(const char *program, const char *backend, const char *gpu, int timeout_s,
+                      char *line, size_t size)
+{
+	const char *argv[] = {program, "--probe", "--backend", backend, *gpu ? "--gpu" : NULL,
+	                      gpu,     NULL};
+	CLEANUP(closep) int ours = -1;
+	CLEANUP(closep) int theirs = -1;
+	int pipe_ends[2], status = 0, r;
+	ssize_t length;
+	pid_t pid;
+
+	if (pipe2(pipe_ends, O_CLOEXEC) < 0)
+		return -errno;
+	ours = pipe_ends[0];
+	theirs = pipe_ends[1];
+	r = spawn(&pid, argv, theirs, STDOUT_FILENO);
+	if (r < 0) {
+		snprintf(line, size, "cannot run %s: %s", program, strerror(-r));
+		return r;
+	}
+	close(TAKE_FD(theirs));
+	length = read_all(ours, line, size - 1, timeout_s);
+	if (length < 0)
+		kill(pid, SIGKILL);
+	line[length < 0 ? 0 : length] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (length < 0)
+		return (int)length;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENODEV;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Worker processes: started, fed, listened to, stopped, reaped.
+ *
+ * A worker is known by its generation, which the core gives it. Whatever it does wrong
+ * (a packet that does not decode, a closed socket, not taking its jobs) ends in its
+ * death, and that is told exactly once, after everything that it had still said.
+ */
+#ifndef MEDIATOR_WORKER_HOST_H
+#define MEDIATOR_WORKER_HOST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/core.h"
+#include "mediator/message.h"
+#include "proto/worker_msg.h"
+
+struct event_base;
+struct worker_host;
+
+struct worker_host_config {
+	const char *program; /* path of vgpu-worker */
+	const char *backend; /* "cpu" or "cuda" */
+	uint32_t uid_base;   /* worker of VM n runs as uid_base + n; 0 = as ourselves */
+	int pin_cpu;         /* the one processor of the cpu backend; -1 = any */
+	bool allow_test_ops;
+	const char *log_level;
+};
+
+struct worker_host_ops {
+	void (*ready)(void *owner, uint32_t vm, uint64_t generation,
+	              const struct worker_device *device);
+	/* The result is the callee's. */
+	void (*done)(void *owner, uint32_t vm, uint64_t generation, uint64_t job,
+	             const struct core_result *result);
+	void (*dead)(void *owner, uint32_t vm, uint64_t generation);
+};
+
+/* @config's strings must outlive the host. */
+int worker_host_new(struct worker_host **out, struct event_base *base,
+                    const struct worker_host_config *config, const struct worker_host_ops *ops,
+                    void *owner);
+
+/* Kills what still runs and waits for it. */
+void worker_host_free(struct worker_host *host);
+DEFINE_CLEANUP(worker_host)
+
+/*
+ * Starts a worker for @vm on the GPU that @gpu names ("" = the backend has none to
+ * choose). If that fails, dead() is called once the present event is over. @label is
+ * for the log.
+ */
+void worker_host_start(struct worker_host *host, uint32_t vm, uint64_t generation, const char *gpu,
+                       const char *label);
+
+/* Jobs that it has are finished first. Unknown generations are ignored here and below. */
+void worker_host_stop(struct worker_host *host, uint64_t generation);
+void worker_host_kill(struct worker_host *host, uint64_t generation);
+void worker_host_send(struct worker_host *host, uint64_t generation, uint64_t job, uint32_t opcode,
+                      const struct message *request);
+
+struct worker_info {
+	uint32_t vm;
+	uint64_t generation;
+	int32_t pid;
+	bool ready;
+	struct worker_device device; /* once ready */
+};
+
+/* Calls @each for every worker that is not reaped yet. */
+void worker_host_walk(struct worker_host *host,
+                      void (*each)(void *context, const struct worker_info *info), void *context);
+
+/*
+ * Runs `vgpu-worker --probe` and reads what it says, for at most @timeout_s seconds; for
+ * use before the event loop runs. Returns 0 with the JSON line in @line, or a negative
+ * errno with the worker's complaint in it.
+ */
+int worker_host_probe(const char *program, const char *backend, const char *gpu, int timeout_s,
+                      char *line, size_t size);
+
+#endif

@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See registry.h. Opening, transactions, change detection and errors.
+ *
+ * The file keeps SQLite's rollback journal (no WAL): it stays one file that old tools
+ * and plain copies understand, writes are rare, and a killed writer's journal is rolled
+ * back by whoever opens the file next. With synchronous = FULL, and the directory
+ * synced after each commit (or else the removed journal could come back after a power
+ * cut and undo it), a quarantine that was reported as stored stays stored.
+ */
+#include "registry/registry.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "registry/copy.h"
+#include "registry/handle.h"
+#include "registry/schema.h"
+
+enum {
+	BUSY_TIMEOUT_DEFAULT_MS = 5000,
+	HEADER_CHANGE_COUNTER = 24, /* its offset in the file, 4 bytes big-endian */
+};
+
+int registry_fail(struct registry *registry, int code, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(registry->message.text, sizeof(registry->message.text), format, args);
+	va_end(args);
+	return code;
+}
+
+static const struct {
+	int sql_code;
+	int code;
+	const char *remedy;
+} sql_errors[] = {
+	{SQLITE_BUSY, REGISTRY_E_LOCKED,
+         "another process holds it; try again, or find it with fuser(1)"},
+	{SQLITE_LOCKED, REGISTRY_E_LOCKED,
+         "another process holds it; try again, or find it with fuser(1)"},
+	{SQLITE_CORRUPT, REGISTRY_E_CORRUPT,
+         "it is damaged; move it away and restore a backup of it"},
+	{SQLITE_NOTADB, REGISTRY_E_NOT_A_DATABASE,
+         "it is no SQLite database; check the path, or move it away and restore a backup"},
+	{SQLITE_READONLY, REGISTRY_E_READ_ONLY,
+         "the file or its file system is read-only; make it writable"},
+	{SQLITE_FULL, REGISTRY_E_DISK_FULL,
+         "the disk is full and nothing was changed; free some space and try again"},
+	{SQLITE_CANTOPEN, REGISTRY_E_DENIED,
+         "the file, or the journal beside it, cannot be opened; check owner and mode of both "
+         "the file and its directory"},
+	{SQLITE_PERM, REGISTRY_E_DENIED, "permission denied; check owner and mode"},
+	{SQLITE_NOMEM, -ENOMEM, "out of memory"},
+};
+
+int registry_fail_sql(struct registry *registry, int sql_code, const char *what)
+{
+	for (size_t i = 0; i < ARRAY_LEN(sql_errors); i++) {
+		if ((sql_code & 0xff) == sql_errors[i].sql_code)
+			return registry_fail(registry, sql_errors[i].code,
+			                     "cannot %s registry %s: %s", what, registry->path,
+			                     sql_errors[i].remedy);
+	}
+	return registry_fail(registry, -EIO, "cannot %s registry %s: %s", what, registry->path,
+	                     sqlite3_errmsg(registry->db));
+}
+
+static int statement_bind(struct registry *registry, sqlite3_stmt *statement, const char *types,
+                          va_list args)
+{
+	int code = SQLITE_OK;
+
+	for (int i = 0; types[i] && code == SQLITE_OK; i++) {
+		if (types[i] == 't')
+			code = sqlite3_bind_text(statement, i + 1, va_arg(args, const char *), -1,
+			                         SQLITE_TRANSIENT);
+		else if (types[i] == 'd')
+			code = sqlite3_bind_double(statement, i + 1, va_arg(args, double));
+		else
+			code = sqlite3_bind_int64(statement, i + 1, va_arg(args, int64_t));
+	}
+	return code == SQLITE_OK ? 0 : registry_fail_sql(registry, code, "use");
+}
+
+static int prepare_list(struct registry *registry, sqlite3_stmt **out, const char *what,
+                        const char *sql, const char *types, va_list args)
+{
+	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	int code = sqlite3_prepare_v2(registry->db, sql, -1, &statement, NULL);
+	int result;
+
+	if (code != SQLITE_OK)
+		return registry_fail_sql(registry, code, what);
+	result = statement_bind(registry, statement, types, args);
+	if (result == 0)
+		*out = TAKE_PTR(statement);
+	return result;
+}
+
+int registry_prepare(struct registry *registry, sqlite3_stmt **out, const char *what,
+                     const char *sql, const char *types, ...)
+{
+	va_list args;
+	int result;
+
+	va_start(args, types);
+	result = prepare_list(registry, out, what, sql, types, args);
+	va_end(args);
+	return result;
+}
+
+int registry_step(struct registry *registry, sqlite3_stmt *statement, const char *what, bool *row)
+{
+	int code = sqlite3_step(statement);
+
+	if (code != SQLITE_ROW && code != SQLITE_DONE)
+		return registry_fail_sql(registry, code, what);
+	*row = code == SQLITE_ROW;
+	return 0;
+}
+
+int registry_run(struct registry *registry, const char *what, const char *sql, const char *types,
+                 ...)
+{
+	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	bool row = true;
+	va_list args;
+	int result;
+
+	va_start(args, types);
+	result = prepare_list(registry, &statement, what, sql, types, args);
+	va_end(args);
+	while (result == 0 && row)
+		result = registry_step(registry, statement, what, &row);
+	return result;
+}
+
+int registry_query_int(struct registry *registry, int64_t *out, const char *sql, int64_t fallback)
+{
+	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	bool row;
+	int result;
+
+	result = registry_prepare(registry, &statement, "read", sql, "");
+	if (result == 0)
+		result = registry_step(registry, statement, "read", &row);
+	if (result == 0)
+		*out = row && sqlite3_column_type(statement, 0) != SQLITE_NULL
+		               ? sqlite3_column_int64(statement, 0)
+		               : fallback;
+	return result;
+}
+
+char *registry_column_text(sqlite3_stmt *statement, int column, int *result)
+{
+	const unsigned char *text;
+	char *copy;
+
+	if (sqlite3_column_type(statement, column) == SQLITE_NULL)
+		return NULL;
+	text = sqlite3_column_text(statement, column);
+	copy = text ? strdup((const char *)text) : NULL;
+	if (!copy)
+		*result = -ENOMEM;
+	return copy;
+}
+
+/* ---- who changed the file ---- */
+
+/*
+ * SQLite counts transactions in the file's header. Read through SQLite's own
+ * descriptor, which takes no lock and, unlike PRAGMA data_version, works everywhere.
+ */
+static int change_counter_read(struct registry *registry, uint32_t *out)
+{
+	sqlite3_file *file = NULL;
+	uint8_t bytes[4];
+	int code;
+
+	*out = 0;
+	if (registry->in_memory)
+		return 0;
+	code = sqlite3_file_control(registry->db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
+	if (code != SQLITE_OK || !file || !file->pMethods)
+		return registry_fail_sql(registry, SQLITE_CANTOPEN, "read");
+	code = file->pMethods->xRead(file, bytes, sizeof(bytes), HEADER_CHANGE_COUNTER);
+	if (code != SQLITE_OK && code != SQLITE_IOERR_SHORT_READ)
+		return registry_fail_sql(registry, code, "read");
+	*out = (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
+	       bytes[3];
+	return 0;
+}
+
+static int file_identify(struct registry *registry)
+{
+	struct stat file;
+
+	if (registry->in_memory)
+		return 0;
+	if (stat(registry->path, &file) < 0)
+		return registry_fail(registry, -errno, "cannot find registry %s: %s",
+		                     registry->path, strerror(errno));
+	registry->device = file.st_dev;
+	registry->inode = file.st_ino;
+	return change_counter_read(registry, &registry->change_counter);
+}
+
+int registry_changed(struct registry *registry, bool *out)
+{
+	uint32_t counter;
+	struct stat file;
+	int result;
+
+	if (registry->in_memory) {
+		*out = false;
+		return 0;
+	}
+	if (stat(registry->path, &file) < 0 || file.st_dev != registry->device ||
+	    file.st_ino != registry->inode)
+		return registry_fail(registry, REGISTRY_E_REPLACED,
+		                     "registry %s was moved or replaced while it was open",
+		                     registry->path);
+	result = change_counter_read(registry, &counter);
+	if (result != 0)
+		return result;
+	*out = registry->foreign_change || counter != registry->change_counter;
+	registry->foreign_change = false;
+	registry->change_counter = counter;
+	return 0;
+}
+
+/* ---- transactions ---- */
+
+static int transaction_begin(struct registry *registry, const char *what)
+{
+	uint32_t counter;
+	int result;
+
+	if (registry->mode == REGISTRY_READ)
+		return registry_fail(registry, REGISTRY_E_READ_ONLY,
+		                     "cannot %s registry %s: it was opened for reading only", what,
+		                     registry->path);
+	result = registry_run(registry, what, "BEGIN IMMEDIATE", "");
+	if (result != 0)
+		return result;
+	result = change_counter_read(registry, &counter);
+	if (result == 0 && counter != registry->change_counter) {
+		registry->foreign_change = true;
+		registry->change_counter = counter;
+	}
+	return result;
+}
+
+static void transaction_undo(struct registry *registry)
+{
+	/* Some errors have ended the transaction already. */
+	if (!sqlite3_get_autocommit(registry->db))
+		sqlite3_exec(registry->db, "ROLLBACK", NULL, NULL, NULL);
+}
+
+static int transaction_commit(struct registry *registry, const char *what)
+{
+	uint32_t counter;
+	int result;
+
+	result = registry_run(registry, what, "COMMIT", "");
+	if (result != 0) {
+		transaction_undo(registry);
+		return result;
+	}
+	if (registry->in_memory)
+		return 0;
+	/* Ours counts one, if it wrote at all; what is beyond that came after us. */
+	result = change_counter_read(registry, &counter);
+	if (result == 0 && counter != registry->change_counter)
+		registry->change_counter++;
+	if (result == 0)
+		result = copy_sync_directory(registry->path);
+	return result;
+}
+
+int registry_change_begin(struct registry *registry, const char *what)
+{
+	if (!registry->in_batch)
+		return transaction_begin(registry, what);
+	if (sqlite3_get_autocommit(registry->db))
+		return registry_fail(registry, -EIO,
+		                     "cannot %s registry %s: an earlier error has undone the batch",
+		                     what, registry->path);
+	return registry_run(registry, what, "SAVEPOINT change", "");
+}
+
+int registry_change_end(struct registry *registry, const char *what, int result)
+{
+	if (!registry->in_batch) {
+		if (result == 0)
+			return transaction_commit(registry, what);
+		transaction_undo(registry);
+		return result;
+	}
+	if (result == 0)
+		return registry_run(registry, what, "RELEASE change", "");
+	if (!sqlite3_get_autocommit(registry->db))
+		sqlite3_exec(registry->db, "ROLLBACK TO change; RELEASE change", NULL, NULL, NULL);
+	return result;
+}
+
+int registry_batch_begin(struct registry *registry)
+{
+	int result = transaction_begin(registry, "change");
+
+	registry->in_batch = result == 0;
+	return result;
+}
+
+int registry_batch_end(struct registry *registry, bool keep)
+{
+	registry->in_batch = false;
+	if (!keep) {
+		transaction_undo(registry);
+		return 0;
+	}
+	return transaction_commit(registry, "change");
+}
+
+/* ---- checks ---- */
+
+/* A row with a bad value is that row's problem; this is about the file. */
+static bool check_line_is_damage(const char *line)
+{
+	return strcmp(line, "ok") != 0 && !strstr(line, " value in ") &&
+	       !strstr(line, "CHECK constraint failed");
+}
+
+static int check_with(struct registry *registry, const char *pragma)
+{
+	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	bool row;
+	int result;
+
+	result = registry_prepare(registry, &statement, "check", pragma, "");
+	while (result == 0) {
+		const char *line;
+
+		result = registry_step(registry, statement, "check", &row);
+		if (result != 0 || !row)
+			break;
+		line = (const char *)sqlite3_column_text(statement, 0);
+		if (line && check_line_is_damage(line))
+			return registry_fail(registry, REGISTRY_E_CORRUPT,
+			                     "registry %s is damaged (%s); move it away and "
+			                     "restore a backup of it",
+			                     registry->path, line);
+	}
+	return result;
+}
+
+int registry_check(struct registry *registry)
+{
+	return check_with(registry, "PRAGMA integrity_check");
+}
+
+int registry_backup(struct registry *registry, const char *path)
+{
+	char *part CLEANUP(freep) = NULL;
+	struct stat existing;
+
+	if (lstat(path, &existing) == 0)
+		return registry_fail(registry, REGISTRY_E_EXISTS,
+		                     "%s exists and is not overwritten; name another file", path);
+	if (asprintf(&part, "%s.part", path) < 0) {
+		part = NULL;
+		return -ENOMEM;
+	}
+	return copy_database(registry, path, part);
+}
+
+/* ---- opening ---- */
+
+/* The plain reasons, in plain words, before SQLite says "unable to open". */
+static int path_check(struct registry *registry)
+{
+	char *copy CLEANUP(freep) = strdup(registry->path);
+	struct stat found;
+	const char *directory;
+
+	if (!copy)
+		return -ENOMEM;
+	if (stat(registry->path, &found) == 0)
+		return S_ISREG(found.st_mode)
+		               ? 0
+		               : registry_fail(registry, REGISTRY_E_NOT_A_DATABASE,
+		                               "registry %s is no regular file; check the path",
+		                               registry->path);
+	if (errno != ENOENT && errno != ENOTDIR)
+		return registry_fail(registry, REGISTRY_E_DENIED, "cannot open registry %s: %s",
+		                     registry->path, strerror(errno));
+	directory = dirname(copy);
+	if (stat(directory, &found) < 0 || !S_ISDIR(found.st_mode))
+		return registry_fail(registry, REGISTRY_E_NO_DIRECTORY,
+		                     "cannot open registry %s: there is no directory %s; create it "
+		                     "or check the path",
+		                     registry->path, directory);
+	if (registry->mode == REGISTRY_READ)
+		return registry_fail(registry, REGISTRY_E_MISSING,
+		                     "there is no registry %s yet; check the path, or register a "
+		                     "VM or start vgpu-mediator to create it",
+		                     registry->path);
+	return 0;
+}
+
+static int open_file(struct registry *registry, int busy_timeout_ms)
+{
+	int flags = SQLITE_OPEN_READWRITE;
+	int code, result;
+
+	result = registry->in_memory ? 0 : path_check(registry);
+	if (result != 0)
+		return result;
+	if (registry->mode == REGISTRY_WRITE)
+		flags |= SQLITE_OPEN_CREATE;
+	code = sqlite3_open_v2(registry->path, &registry->db, flags, NULL);
+	if (code != SQLITE_OK)
+		return registry_fail_sql(registry, code, "open");
+	sqlite3_busy_timeout(registry->db,
+	                     busy_timeout_ms > 0 ? busy_timeout_ms : BUSY_TIMEOUT_DEFAULT_MS);
+	return registry_run(registry, "open", "PRAGMA synchronous = FULL", "");
+}
+
+static int open_schema(struct registry *registry)
+{
+	enum schema_state state;
+	int result;
+
+	result = schema_state(registry, &state);
+	if (result == 0)
+		result = check_with(registry, "PRAGMA quick_check");
+	if (result != 0)
+		return result;
+	if (registry->mode == REGISTRY_WRITE) {
+		if (sqlite3_db_readonly(registry->db, "main") == 1)
+			return registry_fail_sql(registry, SQLITE_READONLY, "write");
+		/* Only matters for a file that somebody else has set to WAL. */
+		result = registry_run(registry, "open", "PRAGMA journal_mode = DELETE", "");
+		if (result == 0 && state != SCHEMA_STATE_CURRENT)
+			result = schema_upgrade(registry);
+	}
+	return result == 0 ? schema_inspect(registry) : result;
+}
+
+int registry_open(struct registry **out, const char *path, const struct registry_options *options,
+                  struct registry_error *why)
+{
+	struct registry *registry CLEANUP(registry_freep) = calloc(1, sizeof(*registry));
+	int result;
+
+	if (!registry)
+		return -ENOMEM;
+	/* What the message is when there is not even memory for one. */
+	registry_fail(registry, 0, "out of memory");
+	registry->mode = options->mode;
+	registry->in_memory = strcmp(path, ":memory:") == 0;
+	registry->path = strdup(path);
+	if (!registry->path)
+		return -ENOMEM;
+	result = open_file(registry, options->busy_timeout_ms);
+	if (result == 0)
+		result = open_schema(registry);
+	if (result == 0)
+		result = file_identify(registry);
+	if (result != 0) {
+		if (why)
+			*why = registry->message;
+		return result;
+	}
+	registry->foreign_change = false;
+	*out = TAKE_PTR(registry);
+	return 0;
+}
+
+void registry_free(struct registry *registry)
+{
+	if (!registry)
+		return;
+	sqlite3_close(registry->db);
+	free(registry->path);
+	free(registry->upgrade_backup);
+	free(registry);
+}
+
+const char *registry_path(const struct registry *registry)
+{
+	return registry->path;
+}
+
+const char *registry_message(const struct registry *registry)
+{
+	return registry->message.text;
+}
+
+const char *registry_upgrade_backup(const struct registry *registry)
+{
+	return registry->upgrade_backup;
+}
+
+bool registry_uuid_valid(const char *text)
+{
+	for (int i = 0; i < REGISTRY_UUID_BYTES - 1; i++) {
+		if (i == 8 || i == 13 || i == 18 || i == 23) {
+			if (text[i] != '-')
+				return false;
+		} else if (!((text[i] >= '0' && text[i] <= '9') ||
+		             (text[i] >= 'a' && text[i] <= 'f'))) {
+			return false;
+		}
+	}
+	return text[REGISTRY_UUID_BYTES - 1] == '\0';
+}

@@ -1,0 +1,600 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Table vms: rows into struct registry_vm and back.
+ *
+ * Reading never fails because of a value: what is wrong with a row becomes its
+ * problem text, so that one bad row stops one VM. A missing column or NULL means the
+ * default, which is how files of older versions are read.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "registry/handle.h"
+#include "registry/schema.h"
+
+enum { SELECT_BYTES = 2048, VALUE_TEXT_BYTES = 64 };
+
+void registry_vm_clear(struct registry_vm *vm)
+{
+	free(vm->stored_uuid);
+	free(vm->name);
+	free(vm->quarantine_reason);
+	free(vm->quarantined_by);
+	free(vm->created_at);
+	free(vm->updated_at);
+	free(vm->problem);
+	memset(vm, 0, sizeof(*vm));
+}
+
+void registry_vms_clear(struct registry_vms *vms)
+{
+	for (size_t i = 0; i < vms->count; i++)
+		registry_vm_clear(&vms->items[i]);
+	free(vms->items);
+	memset(vms, 0, sizeof(*vms));
+}
+
+/* ---- one row ---- */
+
+struct row {
+	sqlite3_stmt *statement;
+	struct registry_vm *vm;
+	int result; /* -ENOMEM once memory was short */
+};
+
+static void row_problem(struct row *row, const char *format, ...) PRINTF(2, 3);
+
+/* Appends one more thing that is wrong with the row. */
+static void row_problem(struct row *row, const char *format, ...)
+{
+	char *old = row->vm->problem, *one = NULL, *all = NULL;
+	va_list args;
+	int length;
+
+	va_start(args, format);
+	length = vasprintf(&one, format, args);
+	va_end(args);
+	if (length >= 0) {
+		length = old ? asprintf(&all, "%s; %s", old, one)
+		             : asprintf(&all, "VM %s: %s",
+		                        row->vm->stored_uuid ? row->vm->stored_uuid : "(no uuid)",
+		                        one);
+		free(one);
+	}
+	if (length < 0) {
+		row->result = -ENOMEM;
+		return;
+	}
+	free(old);
+	row->vm->problem = all;
+}
+
+/* What the row holds, for a message; text in quotes. */
+static const char *row_value(const struct row *row, int column, char *to, size_t size)
+{
+	/* Before the text is asked for, which changes the type. */
+	int type = sqlite3_column_type(row->statement, column);
+	const unsigned char *text = sqlite3_column_text(row->statement, column);
+
+	if (type == SQLITE_BLOB)
+		text = (const unsigned char *)"binary data";
+	snprintf(to, size, type == SQLITE_TEXT ? "'%.*s'" : "%.*s", (int)size - 3,
+	         text ? (const char *)text : "");
+	return to;
+}
+
+/* A whole number from @min to @max; @fallback for NULL and, with a problem, for others. */
+static int64_t row_int(struct row *row, enum vm_column column, int64_t min, int64_t max,
+                       int64_t fallback, const char *remedy)
+{
+	int type = sqlite3_column_type(row->statement, (int)column);
+	char value[VALUE_TEXT_BYTES];
+	int64_t number;
+
+	if (type == SQLITE_NULL)
+		return fallback;
+	number = sqlite3_column_int64(row->statement, (int)column);
+	if (type == SQLITE_INTEGER && number >= min && number <= max)
+		return number;
+	row_problem(row, "%s is %s, allowed is %" PRId64 " to %" PRId64 "; repair it with %s",
+	            schema_vm_columns[column].name,
+	            row_value(row, (int)column, value, sizeof(value)), min, max, remedy);
+	return fallback;
+}
+
+/* The command that repairs each setting, in the order of setting_fields[]. */
+static const char *const repair_commands[] = {
+	"set-weight --weight",
+	"set-rate-limit --rate",
+	"set-rate-limit --burst",
+	"set-rate-limit --queue-depth",
+	"set-rate-limit --gpu-seconds",
+	"set-timeout --timeout",
+	"set-memory-quota --memory-quota",
+};
+
+static void row_setting(struct row *row, size_t index)
+{
+	const struct setting_field *field = &setting_fields[index];
+	int column = VM_COLUMN_SETTINGS + (int)index;
+	int type = sqlite3_column_type(row->statement, column);
+	int64_t stored = setting_get(&vm_settings_default, field);
+	char value[VALUE_TEXT_BYTES];
+
+	if (type != SQLITE_NULL &&
+	    ((type != SQLITE_INTEGER && type != SQLITE_FLOAT) ||
+	     setting_from_double(&stored, field, sqlite3_column_double(row->statement, column)) <
+	             0))
+		row_problem(row, "%s is %s, allowed is %s; repair it with vgpu-admin %s",
+		            field->column, row_value(row, column, value, sizeof(value)),
+		            field->range, repair_commands[index]);
+	setting_put(&row->vm->settings, field, stored);
+}
+
+static void uuid_lower(char *to, const char *from)
+{
+	size_t i;
+
+	for (i = 0; from[i] && i < REGISTRY_UUID_BYTES; i++)
+		to[i] = (char)(from[i] >= 'A' && from[i] <= 'Z' ? from[i] - 'A' + 'a' : from[i]);
+	to[i] = '\0';
+}
+
+static void row_uuid(struct row *row)
+{
+	char canonical[REGISTRY_UUID_BYTES + 1];
+
+	row->vm->stored_uuid = registry_column_text(row->statement, VM_COLUMN_UUID, &row->result);
+	if (row->vm->stored_uuid) {
+		uuid_lower(canonical, row->vm->stored_uuid);
+		if (registry_uuid_valid(canonical)) {
+			memcpy(row->vm->uuid, canonical, REGISTRY_UUID_BYTES);
+			return;
+		}
+	}
+	row_problem(row, "vm_uuid is no UUID; remove the row with vgpu-admin remove-vm and "
+	                 "register the VM again");
+}
+
+static void row_pool(struct row *row)
+{
+	const char *text = (const char *)sqlite3_column_text(row->statement, VM_COLUMN_POOL);
+	char value[VALUE_TEXT_BYTES];
+
+	if (text && pool_parse(&row->vm->settings.pool, text) < 0)
+		row_problem(row,
+		            "pool_id is %s, allowed is A or B; repair it with vgpu-admin "
+		            "set-pool",
+		            row_value(row, VM_COLUMN_POOL, value, sizeof(value)));
+}
+
+/* Returns 0 or -ENOMEM; *@vm is to be cleared in either case. */
+static int row_read(sqlite3_stmt *statement, struct registry_vm *vm)
+{
+	struct row row = {.statement = statement, .vm = vm};
+	const struct {
+		char **to;
+		enum vm_column column;
+	} texts[] = {
+		{&vm->name, VM_COLUMN_NAME},
+		{&vm->created_at, VM_COLUMN_CREATED},
+		{&vm->updated_at, VM_COLUMN_UPDATED},
+		{&vm->quarantine_reason, VM_COLUMN_QUARANTINE_REASON},
+		{&vm->quarantined_by, VM_COLUMN_QUARANTINE_BY},
+	};
+
+	memset(vm, 0, sizeof(*vm));
+	vm->settings = vm_settings_default;
+	row_uuid(&row);
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+		*texts[i].to = registry_column_text(statement, (int)texts[i].column, &row.result);
+	vm->vm_id = (uint32_t)row_int(&row, VM_COLUMN_ID, 0, UINT32_MAX, 0, "vgpu-admin set-vm-id");
+	row_pool(&row);
+	vm->settings.priority =
+		(uint32_t)row_int(&row, VM_COLUMN_PRIORITY, VGPU_PRIORITY_LOW, VGPU_PRIORITY_HIGH,
+	                          VGPU_PRIORITY_MEDIUM, "vgpu-admin set-priority");
+	vm->allow_cubin =
+		row_int(&row, VM_COLUMN_ALLOW_CUBIN, 0, 1, 0, "vgpu-admin update-vm") != 0;
+	/* A quarantine that cannot be read is one. */
+	vm->quarantined =
+		row_int(&row, VM_COLUMN_QUARANTINED, 0, 1, 1, "vgpu-admin clear-quarantine") != 0;
+	if (sqlite3_column_type(statement, VM_COLUMN_QUARANTINED) == SQLITE_NULL)
+		vm->quarantined = false;
+	vm->quarantined_at_s = sqlite3_column_int64(statement, VM_COLUMN_QUARANTINE_AT);
+	vm->error_count =
+		row_int(&row, VM_COLUMN_ERROR_COUNT, 0, INT64_MAX, 0, "sqlite3, setting it to 0");
+	for (size_t i = 0; setting_fields[i].name; i++)
+		row_setting(&row, i);
+	return row.result;
+}
+
+/* ---- reading ---- */
+
+/* SELECT of all columns in the order of enum vm_column; NULL where the file has none. */
+static void select_build(const struct registry *registry, char *sql, size_t size, const char *rest)
+{
+	size_t used = (size_t)snprintf(sql, size, "SELECT ");
+
+	for (int i = 0; schema_vm_columns[i].name; i++)
+		used += (size_t)snprintf(sql + used, size - used, "%s%s", i ? ", " : "",
+		                         registry->vm_columns & 1u << i ? schema_vm_columns[i].name
+		                                                        : "NULL");
+	snprintf(sql + used, size - used, " FROM vms %s", rest);
+}
+
+static int vms_append(struct registry_vms *vms, size_t *capacity, sqlite3_stmt *statement)
+{
+	if (vms->count == *capacity) {
+		size_t wanted = *capacity ? *capacity * 2 : 16;
+		struct registry_vm *items = reallocarray(vms->items, wanted, sizeof(*items));
+
+		if (!items)
+			return -ENOMEM;
+		vms->items = items;
+		*capacity = wanted;
+	}
+	return row_read(statement, &vms->items[vms->count++]);
+}
+
+static int vms_select(struct registry *registry, struct registry_vms *out, const char *rest,
+                      const char *argument)
+{
+	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	struct registry_vms vms = {.items = NULL};
+	char sql[SELECT_BYTES];
+	size_t capacity = 0;
+	bool row;
+	int result;
+
+	select_build(registry, sql, sizeof(sql), rest);
+	result = registry_prepare(registry, &statement, "read", sql, argument ? "t" : "", argument);
+	while (result == 0) {
+		result = registry_step(registry, statement, "read", &row);
+		if (result != 0 || !row)
+			break;
+		result = vms_append(&vms, &capacity, statement);
+	}
+	if (result != 0) {
+		registry_vms_clear(&vms);
+		return result;
+	}
+	*out = vms;
+	return 0;
+}
+
+/* Two rows that name the same VM in different case: neither can be believed. */
+static int duplicates_mark(struct registry *registry, struct registry_vms *vms)
+{
+	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	bool found;
+	int result;
+
+	result = registry_prepare(registry, &statement, "read",
+	                          "SELECT lower(vm_uuid) FROM vms GROUP BY lower(vm_uuid) "
+	                          "HAVING count(*) > 1",
+	                          "");
+	while (result == 0) {
+		const char *uuid;
+
+		result = registry_step(registry, statement, "read", &found);
+		if (result != 0 || !found)
+			break;
+		uuid = (const char *)sqlite3_column_text(statement, 0);
+		for (size_t i = 0; uuid && i < vms->count; i++) {
+			struct row row = {.vm = &vms->items[i]};
+
+			if (strcmp(vms->items[i].uuid, uuid) != 0)
+				continue;
+			row_problem(&row, "several rows have this vm_uuid in different case; "
+			                  "remove all but one with vgpu-admin remove-vm");
+			if (row.result != 0)
+				return row.result;
+		}
+	}
+	return result;
+}
+
+int registry_vm_list(struct registry *registry, struct registry_vms *out)
+{
+	struct registry_vms vms;
+	int result;
+
+	if (registry->vm_columns == 0) {
+		memset(out, 0, sizeof(*out));
+		return 0;
+	}
+	result = vms_select(registry, &vms, "ORDER BY vm_id, rowid", NULL);
+	if (result != 0)
+		return result;
+	result = duplicates_mark(registry, &vms);
+	if (result != 0) {
+		registry_vms_clear(&vms);
+		return result;
+	}
+	*out = vms;
+	return 0;
+}
+
+static int fail_unknown(struct registry *registry, const char *uuid)
+{
+	return registry_fail(registry, REGISTRY_E_NOT_FOUND,
+	                     "no VM %s in registry %s; vgpu-admin list-vms shows those there are",
+	                     uuid, registry->path);
+}
+
+int registry_vm_find(struct registry *registry, const char *uuid, struct registry_vm *out)
+{
+	struct registry_vms vms = {.items = NULL};
+	int result = 0;
+
+	if (registry->vm_columns != 0)
+		result = vms_select(registry, &vms,
+		                    "WHERE lower(vm_uuid) = lower(?1) "
+		                    "ORDER BY vm_uuid = ?1 DESC LIMIT 1",
+		                    uuid);
+	if (result != 0)
+		return result;
+	if (vms.count == 0)
+		return fail_unknown(registry, uuid);
+	*out = vms.items[0];
+	free(vms.items);
+	return 0;
+}
+
+int registry_vm_find_name(struct registry *registry, const char *name, struct registry_vms *out)
+{
+	struct registry_vms vms = {.items = NULL};
+	int result = 0;
+
+	if (registry->vm_columns & 1u << VM_COLUMN_NAME)
+		result = vms_select(registry, &vms, "WHERE vm_name = ?1 ORDER BY vm_id, rowid",
+		                    name);
+	if (result != 0)
+		return result;
+	if (vms.count == 0)
+		return registry_fail(registry, REGISTRY_E_NOT_FOUND,
+		                     "no VM named \"%s\" in registry %s; vgpu-admin list-vms shows "
+		                     "those there are",
+		                     name, registry->path);
+	*out = vms;
+	if (vms.count > 1)
+		return registry_fail(registry, REGISTRY_E_AMBIGUOUS,
+		                     "%zu VMs are named \"%s\"; select one with --vm-uuid",
+		                     vms.count, name);
+	return 0;
+}
+
+int registry_vm_rowid(struct registry *registry, const char *uuid, int64_t *rowid)
+{
+	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	bool row;
+	int result;
+
+	result = registry_prepare(registry, &statement, "read",
+	                          "SELECT rowid FROM vms WHERE lower(vm_uuid) = lower(?1) "
+	                          "ORDER BY vm_uuid = ?1 DESC LIMIT 1",
+	                          "t", uuid);
+	if (result == 0)
+		result = registry_step(registry, statement, "read", &row);
+	if (result != 0)
+		return result;
+	if (!row)
+		return fail_unknown(registry, uuid);
+	*rowid = sqlite3_column_int64(statement, 0);
+	return 0;
+}
+
+/* ---- changing ---- */
+
+static int fail_setting(struct registry *registry, const struct setting_field *field,
+                        int64_t stored)
+{
+	char value[VALUE_TEXT_BYTES];
+
+	return registry_fail(registry, REGISTRY_E_INVALID, "%s %s is out of range: %s", field->name,
+	                     setting_format(value, sizeof(value), field, stored), field->range);
+}
+
+static bool setting_in_range(const struct setting_field *field, int64_t stored)
+{
+	return (stored == 0 && field->zero_allowed) ||
+	       (stored >= field->min && stored <= field->max);
+}
+
+static int change_check(struct registry *registry, const struct registry_vm_change *change)
+{
+	if (change->fields & REGISTRY_FIELD_POOL && change->values.pool >= POOL_COUNT)
+		return registry_fail(registry, REGISTRY_E_INVALID, "there are pools A and B only");
+	if (change->fields & REGISTRY_FIELD_PRIORITY &&
+	    change->values.priority > VGPU_PRIORITY_HIGH)
+		return registry_fail(registry, REGISTRY_E_INVALID,
+		                     "priority %" PRIu32 " is none of low, medium and high",
+		                     change->values.priority);
+	for (size_t i = 0; setting_fields[i].name; i++) {
+		int64_t stored = setting_get(&change->values, &setting_fields[i]);
+
+		if (change->settings & 1u << i && !setting_in_range(&setting_fields[i], stored))
+			return fail_setting(registry, &setting_fields[i], stored);
+	}
+	return 0;
+}
+
+static int vm_id_check(struct registry *registry, uint32_t vm_id, int64_t rowid)
+{
+	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	bool row;
+	int result;
+
+	result = registry_prepare(registry, &statement, "read",
+	                          "SELECT vm_uuid FROM vms WHERE vm_id = ?1 AND rowid <> ?2", "ii",
+	                          (int64_t)vm_id, rowid);
+	if (result == 0)
+		result = registry_step(registry, statement, "read", &row);
+	if (result == 0 && row)
+		return registry_fail(registry, REGISTRY_E_EXISTS,
+		                     "vm_id %" PRIu32 " belongs to VM %s already; choose another",
+		                     vm_id, (const char *)sqlite3_column_text(statement, 0));
+	return result;
+}
+
+static int column_set_int(struct registry *registry, int64_t rowid, enum vm_column column,
+                          int64_t value)
+{
+	char sql[128];
+
+	snprintf(sql, sizeof(sql), "UPDATE vms SET %s = ?1 WHERE rowid = ?2",
+	         schema_vm_columns[column].name);
+	return registry_run(registry, "change", sql, "ii", value, rowid);
+}
+
+static int setting_store(struct registry *registry, int64_t rowid, size_t index, int64_t stored)
+{
+	const struct setting_field *field = &setting_fields[index];
+	char sql[128];
+
+	snprintf(sql, sizeof(sql), "UPDATE vms SET %s = ?1 WHERE rowid = ?2", field->column);
+	if (field->scale == 1)
+		return registry_run(registry, "change", sql, "ii", stored, rowid);
+	return registry_run(registry, "change", sql, "di", (double)stored / (double)field->scale,
+	                    rowid);
+}
+
+/* Inside a transaction, on a change that was checked. */
+static int change_apply(struct registry *registry, int64_t rowid,
+                        const struct registry_vm_change *change)
+{
+	static const char pool_sql[] = "UPDATE vms SET pool_id = ?1 WHERE rowid = ?2";
+	static const char name_sql[] = "UPDATE vms SET vm_name = ?1 WHERE rowid = ?2";
+	char pool[2] = {pool_letter(change->values.pool), '\0'};
+	int result = 0;
+
+	if (change->fields & REGISTRY_FIELD_VM_ID) {
+		result = vm_id_check(registry, change->vm_id, rowid);
+		if (result == 0)
+			result = column_set_int(registry, rowid, VM_COLUMN_ID, change->vm_id);
+	}
+	if (result == 0 && change->fields & REGISTRY_FIELD_NAME)
+		result = registry_run(registry, "change", name_sql, "ti", change->name, rowid);
+	if (result == 0 && change->fields & REGISTRY_FIELD_POOL)
+		result = registry_run(registry, "change", pool_sql, "ti", pool, rowid);
+	if (result == 0 && change->fields & REGISTRY_FIELD_PRIORITY)
+		result = column_set_int(registry, rowid, VM_COLUMN_PRIORITY,
+		                        change->values.priority);
+	if (result == 0 && change->fields & REGISTRY_FIELD_ALLOW_CUBIN)
+		result =
+			column_set_int(registry, rowid, VM_COLUMN_ALLOW_CUBIN, change->allow_cubin);
+	for (size_t i = 0; result == 0 && setting_fields[i].name; i++) {
+		if (change->settings & 1u << i)
+			result = setting_store(registry, rowid, i,
+			                       setting_get(&change->values, &setting_fields[i]));
+	}
+	if (result == 0)
+		result = registry_run(registry, "change",
+		                      "UPDATE vms SET updated_at = CURRENT_TIMESTAMP "
+		                      "WHERE rowid = ?1",
+		                      "i", rowid);
+	return result;
+}
+
+/* The next after the highest, or the lowest free one when the highest is taken. */
+static int vm_id_next(struct registry *registry, uint32_t *out)
+{
+	int64_t next;
+	int result;
+
+	result = registry_query_int(registry, &next, "SELECT max(vm_id) + 1 FROM vms", 1);
+	if (result == 0 && (next < 1 || next > UINT32_MAX))
+		result = registry_query_int(registry, &next,
+		                            "SELECT min(vm_id) + 1 FROM vms WHERE vm_id >= 0 AND "
+		                            "vm_id + 1 NOT IN (SELECT vm_id FROM vms)",
+		                            1);
+	*out = (uint32_t)next;
+	return result;
+}
+
+static int insert_row(struct registry *registry, const char *uuid,
+                      const struct registry_vm_change *change, uint32_t *vm_id)
+{
+	int64_t rowid;
+	int result;
+
+	result = registry_vm_rowid(registry, uuid, &rowid);
+	if (result == 0)
+		return registry_fail(registry, REGISTRY_E_EXISTS,
+		                     "VM %s is registered already; vgpu-admin update-vm changes it",
+		                     uuid);
+	if (result != REGISTRY_E_NOT_FOUND)
+		return result;
+	*vm_id = change->vm_id;
+	result = change->fields & REGISTRY_FIELD_VM_ID ? vm_id_check(registry, *vm_id, -1)
+	                                               : vm_id_next(registry, vm_id);
+	/* The defaults are those of the columns, as for the tools of Phase 2. */
+	if (result == 0)
+		result = registry_run(registry, "change",
+		                      "INSERT INTO vms (vm_id, vm_uuid) VALUES (?1, ?2)", "it",
+		                      (int64_t)*vm_id, uuid);
+	if (result != 0)
+		return result;
+	return change_apply(registry, sqlite3_last_insert_rowid(registry->db), change);
+}
+
+int registry_vm_insert(struct registry *registry, const char *uuid,
+                       const struct registry_vm_change *change, uint32_t *vm_id)
+{
+	uint32_t given = 0;
+	int result;
+
+	if (!registry_uuid_valid(uuid))
+		return registry_fail(registry, REGISTRY_E_INVALID,
+		                     "\"%s\" is no UUID of the form "
+		                     "01234567-89ab-cdef-0123-456789abcdef in lower case",
+		                     uuid);
+	result = change_check(registry, change);
+	if (result == 0)
+		result = registry_change_begin(registry, "change");
+	if (result != 0)
+		return result;
+	result = insert_row(registry, uuid, change, &given);
+	result = registry_change_end(registry, "change", result);
+	if (result == 0 && vm_id)
+		*vm_id = given;
+	return result;
+}
+
+int registry_vm_update(struct registry *registry, const char *uuid,
+                       const struct registry_vm_change *change)
+{
+	int64_t rowid;
+	int result;
+
+	result = change_check(registry, change);
+	if (result == 0)
+		result = registry_change_begin(registry, "change");
+	if (result != 0)
+		return result;
+	result = registry_vm_rowid(registry, uuid, &rowid);
+	if (result == 0)
+		result = change_apply(registry, rowid, change);
+	return registry_change_end(registry, "change", result);
+}
+
+int registry_vm_remove(struct registry *registry, const char *uuid)
+{
+	int64_t rowid;
+	int result;
+
+	result = registry_change_begin(registry, "change");
+	if (result != 0)
+		return result;
+	result = registry_vm_rowid(registry, uuid, &rowid);
+	if (result == 0)
+		result = registry_run(registry, "change", "DELETE FROM vms WHERE rowid = ?1", "i",
+		                      rowid);
+	if (result == 0)
+		result = registry_run(registry, "change",
+		                      "DELETE FROM faults WHERE vm_uuid = lower(?1)", "t", uuid);
+	return registry_change_end(registry, "change", result);
+}
