@@ -10,7 +10,7 @@
 static const char *check_jobs(const struct core *core, const struct vm *vm)
 {
 	const struct job *job;
-	uint32_t queued = 0, in_flight = 0;
+	uint32_t queued = 0, in_flight = 0, held = 0;
 	uint64_t bytes = 0;
 
 	TAILQ_FOREACH (job, &vm->queued, link) {
@@ -25,6 +25,14 @@ static const char *check_jobs(const struct core *core, const struct vm *vm)
 		in_flight++;
 		bytes += job->bytes;
 	}
+	TAILQ_FOREACH (job, &vm->held, link) {
+		if (job->state != JOB_HELD)
+			return "a held job is not in the state HELD";
+		held++;
+		bytes += job->bytes;
+	}
+	if (held != vm->held_count || (held && !vm->quarantine_ticket))
+		return "answers are held without a quarantine to be stored";
 	if (queued != vm->queued_count || in_flight != vm->in_flight_count)
 		return "a VM's jobs and their counts differ";
 	if (bytes != vm->held_bytes)
@@ -50,7 +58,7 @@ static const char *check_vm(const struct core *core, const struct vm *vm)
 	if (heap_contains(&vm->timer) != (vm->deadline_ns != SCHED_NEVER))
 		return "a VM's deadline is not in the heap";
 	if (vm->worker.state == CORE_WORKER_NONE && vm->queued_count &&
-	    !vm->worker.waits_for_place && vm->deadline_ns == SCHED_NEVER)
+	    !vm->worker.waits_for_place && !vm->quarantine_ticket && vm->deadline_ns == SCHED_NEVER)
 		return "a VM with jobs waits for nothing";
 	return check_jobs(core, vm);
 }
@@ -66,7 +74,7 @@ const char *core_check(const struct core *core)
 		if (!vm)
 			continue;
 		vms++;
-		jobs += vm->queued_count + vm->in_flight_count;
+		jobs += vm_depth(vm);
 		workers += vm->worker.state != CORE_WORKER_NONE;
 		text = check_vm(core, vm);
 		if (text)

@@ -53,6 +53,10 @@ void core_config_default(struct core_config *config)
 		.max_workers = 64,
 		.max_queue_per_vm = 1024,
 		.max_queued_bytes_per_vm = 262144,
+		.quarantine_threshold = 9,
+		.fault_points = 1,
+		.timeout_points = 3,
+		.fault_window_ns = 3600 * NS_PER_SEC,
 	};
 }
 
@@ -134,20 +138,25 @@ int core_reserve_actions(struct core *core, uint32_t jobs, uint32_t vms)
 	return 0;
 }
 
-struct core_action *core_push_action(struct core *core, enum core_action_type type, struct vm *vm)
+static struct core_action *core_push(struct core *core, enum core_action_type type)
 {
 	struct core_action *action;
 
 	assert(core->action_count < core->action_capacity);
 	action =
 		&core->actions[(core->action_first + core->action_count++) % core->action_capacity];
-	*action = (struct core_action){
-		.type = type,
-		.vm = vm->id,
-		.owner = vm->owner,
-		.generation = vm->worker.generation,
-		.gpu = vm->gpu,
-	};
+	*action = (struct core_action){.type = type};
+	return action;
+}
+
+struct core_action *core_push_action(struct core *core, enum core_action_type type, struct vm *vm)
+{
+	struct core_action *action = core_push(core, type);
+
+	action->vm = vm->id;
+	action->owner = vm->owner;
+	action->generation = vm->worker.generation;
+	action->gpu = vm->gpu;
 	return action;
 }
 
@@ -242,13 +251,41 @@ void core_abandon(struct core *core)
 		if (!core->vms[i])
 			continue;
 		jobs_answer_queued(core, core->vms[i], CORE_NO_CLIENT, VGPU_CODE_UNAVAILABLE);
-		jobs_fail_in_flight(core, core->vms[i], VGPU_CODE_UNAVAILABLE);
+		jobs_fail_in_flight(core, core->vms[i], VGPU_CODE_UNAVAILABLE, false);
+		jobs_release_held(core, core->vms[i]);
 	}
 }
 
-void core_store_done(struct core *core, int64_t now_ns, uint64_t ticket UNUSED, bool stored UNUSED)
+void core_gpu_check_drained(struct core *core, uint32_t index)
 {
+	struct gpu *gpu = &core->gpus[index];
+
+	if (!gpu->draining || gpu->drained_told || gpu->workers)
+		return;
+	gpu->drained_told = true;
+	core_push(core, CORE_ACTION_GPU_DRAINED)->gpu = index;
+}
+
+void core_gpu_set_draining(struct core *core, int64_t now_ns, uint32_t index, bool draining)
+{
+	struct gpu *gpu = &core->gpus[index];
+
 	core_advance(core, now_ns);
+	if (gpu->draining == draining)
+		return;
+	gpu->draining = draining;
+	gpu->drained_told = false;
+	for (uint32_t i = 0; i < core->vm_slots; i++) {
+		struct vm *vm = core->vms[i];
+
+		if (!vm || vm->gpu != index)
+			continue;
+		if (draining)
+			jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_RATE_LIMITED);
+		worker_settle(core, vm);
+	}
+	core_gpu_check_drained(core, index);
+	core_dispatch(core);
 }
 
 /* ---- Queries ----------------------------------------------------------------- */
@@ -257,23 +294,25 @@ bool core_vm_has_room(const struct core *core, uint32_t number)
 {
 	const struct vm *vm = core_find_vm(core, number);
 
-	return vm->queued_count + vm->in_flight_count < core->config.max_queue_per_vm &&
+	return vm_depth(vm) < core->config.max_queue_per_vm &&
 	       vm->held_bytes + VGPU_MESSAGE_BYTES <= core->config.max_queued_bytes_per_vm;
 }
 
 void core_vm_stats(struct core *core, int64_t now_ns, uint32_t number, struct core_vm_stats *out)
 {
-	const struct vm *vm = core_find_vm(core, number);
+	struct vm *vm = core_find_vm(core, number);
 
 	core_advance(core, now_ns);
 	*out = (struct core_vm_stats){
 		.submitted = vm->submitted,
 		.job_gpu_ns = vm->job_gpu_ns,
-		.depth = vm->queued_count + vm->in_flight_count,
+		.depth = vm_depth(vm),
 		.in_flight = vm->in_flight_count,
 		.gpu = vm->gpu,
 		.worker = vm->worker.state,
 		.quarantined = vm->quarantined,
+		.fault_score = fault_history_score(&vm->history, core->now_ns,
+	                                           core->config.fault_window_ns),
 		.latency = &vm->latency,
 		.wait = &vm->wait,
 		.execution = &vm->execution,

@@ -55,6 +55,10 @@ struct core_config {
 	uint32_t max_workers;
 	uint32_t max_queue_per_vm;        /* jobs accepted and not answered */
 	uint32_t max_queued_bytes_per_vm; /* their payloads */
+	int64_t quarantine_threshold;     /* points that quarantine a VM */
+	int64_t fault_points;             /* of a GPU exception or a worker's death */
+	int64_t timeout_points;
+	int64_t fault_window_ns; /* points are forgotten after this */
 };
 
 /* Where one VM's worker is in its life. */
@@ -71,9 +75,11 @@ enum core_action_type {
 	CORE_ACTION_STOP_WORKER,  /* vm, generation: end politely when its jobs are done */
 	CORE_ACTION_KILL_WORKER,  /* vm, generation: SIGKILL */
 	CORE_ACTION_SEND_JOB,     /* vm, generation, job, payload (still the core's) */
-	CORE_ACTION_ANSWER,  /* vm, client, cookie, answer, payload, result: the caller's now */
-	CORE_ACTION_STORE,   /* vm, store: write it down, then core_store_done() */
-	CORE_ACTION_VM_GONE, /* vm: removed, nothing of it is left; owner is the caller's */
+	CORE_ACTION_ANSWER,      /* vm, client, cookie, answer, payload, result: the caller's now */
+	CORE_ACTION_STORE,       /* vm, store: write it down, then core_store_done() */
+	CORE_ACTION_GPU_DRAINED, /* gpu: nothing of it is used any more; vm and owner mean nothing
+	                          */
+	CORE_ACTION_VM_GONE,     /* vm: removed, nothing of it is left; owner is the caller's */
 };
 
 /* What an answer says beside its result. */
@@ -94,9 +100,11 @@ enum core_fault {
 };
 
 struct core_store {
-	uint64_t ticket; /* for core_store_done() */
-	enum core_fault fault;
+	uint64_t ticket;       /* for core_store_done() */
+	enum core_fault fault; /* CORE_FAULT_COUNT: no fault, only the quarantine again */
 	uint32_t detail;
+	int64_t points;
+	bool quarantine; /* in the same transaction */
 };
 
 struct core_action {
@@ -163,6 +171,7 @@ struct core_vm_stats {
 	uint32_t gpu;
 	enum core_worker_state worker;
 	bool quarantined;
+	int64_t fault_score;
 	struct sched_vm_stats sched;
 	const struct histogram *latency;   /* accepted to answered, ns; the core's */
 	const struct histogram *wait;      /* accepted to sent, ns */
@@ -227,6 +236,19 @@ void core_worker_dead(struct core *core, int64_t now_ns, uint32_t vm, uint64_t g
  */
 int core_job_done(struct core *core, int64_t now_ns, uint32_t vm, uint64_t generation, uint64_t job,
                   const struct core_result *result);
+
+/*
+ * A draining GPU is granted to nobody; its queued jobs and new ones are refused as busy.
+ * When its last worker is reaped GPU_DRAINED comes, once; it stays drained until this is
+ * called with false.
+ */
+void core_gpu_set_draining(struct core *core, int64_t now_ns, uint32_t gpu, bool draining);
+
+/*
+ * A fault that the registry remembers, to be told right after core_vm_add(), oldest first;
+ * @at_ns may lie before the clock's beginning.
+ */
+void core_vm_restore_fault(struct core *core, uint32_t vm, int64_t at_ns, int64_t points);
 
 void core_store_done(struct core *core, int64_t now_ns, uint64_t ticket, bool stored);
 

@@ -6,6 +6,7 @@
  *   vms.c     VMs come, change, move between GPUs and go
  *   jobs.c    a job's life: accepted, sent, answered
  *   workers.c a worker's life, and every deadline that hangs on it
+ *   quarantine.c what faults lead to
  *   check.c   the invariants
  */
 #ifndef CORE_INTERNAL_H
@@ -14,6 +15,7 @@
 #include <sys/queue.h>
 
 #include "core/core.h"
+#include "core/faults.h"
 #include "core/heap.h"
 #include "core/limit.h"
 
@@ -21,6 +23,7 @@ enum job_state {
 	JOB_FREE,      /* in core.free_jobs */
 	JOB_QUEUED,    /* in vm.queued */
 	JOB_IN_FLIGHT, /* in vm.in_flight: a worker has it */
+	JOB_HELD,      /* in vm.held: its answer waits for a quarantine to be stored */
 };
 
 struct job {
@@ -35,6 +38,8 @@ struct job {
 	void *payload;
 	int64_t accepted_ns;
 	int64_t sent_ns;
+	struct core_answer answer; /* HELD */
+	void *result;              /* HELD */
 };
 
 TAILQ_HEAD(job_list, job);
@@ -56,16 +61,23 @@ struct vm {
 	void *owner;
 	struct vm_settings settings;
 	bool quarantined;
+	uint64_t quarantine_ticket; /* not 0: quarantine decided and not stored yet */
+	int64_t store_again_ns;     /* after a failed attempt, else SCHED_NEVER */
+	struct fault_history history;
+	bool short_limit; /* the last job to end was over its limit */
 	bool removing;
 	uint32_t gpu;
 	struct sched_vm *sched;
 	bool enabled; /* as the scheduler knows it */
 	struct job_list queued;
 	struct job_list in_flight;
+	struct job_list held;
 	uint32_t queued_count;
 	uint32_t in_flight_count;
+	uint32_t held_count;
 	uint64_t held_bytes;     /* payloads of queued and in-flight jobs */
 	int64_t head_charged_ns; /* charge of the VM when the oldest job in flight got there */
+	int64_t head_since_ns;   /* and the time */
 	struct worker worker;
 	struct limit_rate rate;
 	struct limit_budget budget;
@@ -85,10 +97,19 @@ struct vm {
 
 TAILQ_HEAD(vm_list, vm);
 
+/* Jobs accepted and not answered. */
+static inline uint32_t vm_depth(const struct vm *vm)
+{
+	return vm->queued_count + vm->in_flight_count + vm->held_count;
+}
+
 struct gpu {
 	struct sched *sched;
 	uint32_t vms;
-	int64_t weight; /* sum of weight_hundredths of its VMs */
+	int64_t weight;   /* sum of weight_hundredths of its VMs */
+	uint32_t workers; /* in any state but NONE */
+	bool draining;
+	bool drained_told; /* GPU_DRAINED went out for this draining */
 };
 
 struct core {
@@ -126,6 +147,8 @@ void core_dispatch(struct core *core);
 int core_reserve_actions(struct core *core, uint32_t jobs, uint32_t vms);
 /* Appends an action for @vm; there is always room. The caller fills in the rest. */
 struct core_action *core_push_action(struct core *core, enum core_action_type type, struct vm *vm);
+/* Tells that a draining GPU is drained, if it is. */
+void core_gpu_check_drained(struct core *core, uint32_t gpu);
 struct vm *core_find_vm(const struct core *core, uint32_t vm);
 const struct sched_policy *core_policy(const struct core *core);
 
@@ -140,14 +163,35 @@ void vm_finish(struct core *core, struct vm *vm);
 void job_send_head(struct core *core, struct vm *vm);
 void job_answer(struct core *core, struct vm *vm, struct job *job, const struct core_answer *answer,
                 void *result);
+/* Keeps the answer until jobs_release_held(); the job stays the VM's. */
+void job_hold(struct core *core, struct vm *vm, struct job *job, const struct core_answer *answer,
+              void *result);
+void jobs_release_held(struct core *core, struct vm *vm);
+/* Queued jobs of @client, or of all with CORE_NO_CLIENT. */
 void jobs_answer_queued(struct core *core, struct vm *vm, uint64_t client, enum vgpu_code code);
-/* The worker has failed: @first for the oldest job in flight, CONTEXT_LOST for the others. */
-void jobs_fail_in_flight(struct core *core, struct vm *vm, enum vgpu_code first);
+/*
+ * The worker has failed: @first for the oldest job in flight, held if @hold; CONTEXT_LOST
+ * for the others.
+ */
+void jobs_fail_in_flight(struct core *core, struct vm *vm, enum vgpu_code first, bool hold);
 int64_t job_limit_ns(const struct core *core, const struct vm *vm);
 
 /* workers.c */
 /* Does what is due for the VM's worker now and sets the VM's next deadline. */
 void worker_settle(struct core *core, struct vm *vm);
-void vm_record_fault(struct core *core, struct vm *vm, enum core_fault fault, uint32_t detail);
+/* Ends the VM's worker because of what a job of it did. */
+void worker_kill(struct core *core, struct vm *vm);
+
+/* quarantine.c */
+/*
+ * Counts a fault and has it stored. True when it brings the quarantine: then the answer
+ * of the job to blame has to be held.
+ */
+bool vm_fault(struct core *core, struct vm *vm, enum core_fault fault, uint32_t detail);
+void vm_quarantine(struct core *core, struct vm *vm);
+/* As the registry has it. */
+void vm_set_quarantined(struct core *core, struct vm *vm, bool quarantined);
+/* Tries again to store what could not be stored; returns when to look again. */
+int64_t quarantine_settle(struct core *core, struct vm *vm);
 
 #endif

@@ -11,6 +11,9 @@
 #include "base/clock.h"
 #include "core/internal.h"
 
+/* How long a guest waits before it asks again whether a GPU is back. */
+enum { RESET_RETRY_US = 1000000 };
+
 /* ---- Slots ------------------------------------------------------------------ */
 
 static uint64_t job_name(const struct job *job)
@@ -63,9 +66,32 @@ static enum core_outcome outcome_of(enum vgpu_code code)
 	case VGPU_CODE_TIMEOUT:
 		return CORE_OUTCOME_TIMEOUT;
 	case VGPU_CODE_CANCELLED:
+	case VGPU_CODE_RATE_LIMITED:
+	case VGPU_CODE_QUARANTINED:
 		return CORE_OUTCOME_CANCELLED;
 	default:
 		return CORE_OUTCOME_FAILED;
+	}
+}
+
+/* Takes the job out of the list that its state names. */
+static void leave_list(struct vm *vm, struct job *job)
+{
+	switch (job->state) {
+	case JOB_QUEUED:
+		TAILQ_REMOVE(&vm->queued, job, link);
+		vm->queued_count--;
+		break;
+	case JOB_IN_FLIGHT:
+		TAILQ_REMOVE(&vm->in_flight, job, link);
+		vm->in_flight_count--;
+		break;
+	case JOB_HELD:
+		TAILQ_REMOVE(&vm->held, job, link);
+		vm->held_count--;
+		break;
+	case JOB_FREE:
+		assert(!"a free job is in no list");
 	}
 }
 
@@ -84,13 +110,7 @@ void job_answer(struct core *core, struct vm *vm, struct job *job, const struct 
 
 	vm->outcomes[outcome_of(answer->code)]++;
 	histogram_record(&vm->latency, core->now_ns - job->accepted_ns);
-	if (job->state == JOB_QUEUED) {
-		TAILQ_REMOVE(&vm->queued, job, link);
-		vm->queued_count--;
-	} else {
-		TAILQ_REMOVE(&vm->in_flight, job, link);
-		vm->in_flight_count--;
-	}
+	leave_list(vm, job);
 	vm->held_bytes -= job->bytes;
 	job->state = JOB_FREE;
 	job->payload = NULL;
@@ -100,10 +120,14 @@ void job_answer(struct core *core, struct vm *vm, struct job *job, const struct 
 
 void jobs_answer_queued(struct core *core, struct vm *vm, uint64_t client, enum vgpu_code code)
 {
-	const struct core_answer answer = {.code = code, .command = UINT32_MAX};
+	struct core_answer answer = {.code = code, .command = UINT32_MAX};
 	struct job *job, *next;
 	uint32_t count = 0;
 
+	if (code == VGPU_CODE_RATE_LIMITED) {
+		answer.detail = VGPU_BUSY_GPU_RESET;
+		answer.retry_after_us = RESET_RETRY_US;
+	}
 	for (job = TAILQ_FIRST(&vm->queued); job; job = next) {
 		next = TAILQ_NEXT(job, link);
 		if (client != CORE_NO_CLIENT && job->client != client)
@@ -116,13 +140,36 @@ void jobs_answer_queued(struct core *core, struct vm *vm, uint64_t client, enum 
 		                                count);
 }
 
-void jobs_fail_in_flight(struct core *core, struct vm *vm, enum vgpu_code first)
+void job_hold(struct core *core UNUSED, struct vm *vm, struct job *job,
+              const struct core_answer *answer, void *result)
+{
+	leave_list(vm, job);
+	job->state = JOB_HELD;
+	job->answer = *answer;
+	job->result = result;
+	TAILQ_INSERT_TAIL(&vm->held, job, link);
+	vm->held_count++;
+}
+
+void jobs_release_held(struct core *core, struct vm *vm)
+{
+	struct job *job;
+
+	while ((job = TAILQ_FIRST(&vm->held)))
+		job_answer(core, vm, job, &job->answer, TAKE_PTR(job->result));
+}
+
+void jobs_fail_in_flight(struct core *core, struct vm *vm, enum vgpu_code first, bool hold)
 {
 	struct core_answer answer = {.code = first, .command = UINT32_MAX};
 	struct job *job;
 
 	while ((job = TAILQ_FIRST(&vm->in_flight))) {
-		job_answer(core, vm, job, &answer, NULL);
+		if (hold)
+			job_hold(core, vm, job, &answer, NULL);
+		else
+			job_answer(core, vm, job, &answer, NULL);
+		hold = false;
 		answer.code = VGPU_CODE_CONTEXT_LOST;
 	}
 }
@@ -165,8 +212,7 @@ static bool within_limits(struct core *core, struct vm *vm, enum core_refusal *w
 	int64_t retry_ns = 0;
 
 	answer->code = VGPU_CODE_RATE_LIMITED;
-	if (vm->settings.queue_depth &&
-	    vm->queued_count + vm->in_flight_count >= vm->settings.queue_depth) {
+	if (vm->settings.queue_depth && vm_depth(vm) >= vm->settings.queue_depth) {
 		*why = CORE_REFUSAL_DEPTH;
 		answer->detail = VGPU_BUSY_DEPTH;
 		answer->retry_after_us = to_retry_us(depth_retry_ns(core, vm));
@@ -207,6 +253,11 @@ static bool admit(struct core *core, struct vm *vm, const struct core_submission
 	} else if (!core->config.pools[vm->settings.pool].enabled) {
 		*why = CORE_REFUSAL_POOL_DISABLED;
 		answer->code = VGPU_CODE_INVALID_POOL;
+	} else if (core->gpus[vm->gpu].draining) {
+		*why = CORE_REFUSAL_GPU_RESET;
+		answer->code = VGPU_CODE_RATE_LIMITED;
+		answer->detail = VGPU_BUSY_GPU_RESET;
+		answer->retry_after_us = RESET_RETRY_US;
 	} else if (core->stopping || vm->removing) {
 		*why = CORE_REFUSAL_GPU_RESET;
 		answer->code = VGPU_CODE_UNAVAILABLE;
@@ -267,15 +318,22 @@ void core_client_gone(struct core *core, int64_t now_ns, uint32_t number, uint64
 int64_t job_limit_ns(const struct core *core, const struct vm *vm)
 {
 	const struct core_pool_config *pool = &core->config.pools[vm->settings.pool];
+	int64_t limit_ns = core->config.job_timeout_ns;
 
 	if (vm->settings.job_timeout_ms)
-		return vm->settings.job_timeout_ms * NS_PER_MS;
-	return pool->job_timeout_ns ? pool->job_timeout_ns : core->config.job_timeout_ns;
+		limit_ns = vm->settings.job_timeout_ms * NS_PER_MS;
+	else if (pool->job_timeout_ns)
+		limit_ns = pool->job_timeout_ns;
+	/* A VM that hangs again and again must not thin everybody's share each time. */
+	if (vm->short_limit)
+		limit_ns = min_i64(limit_ns, max_i64(limit_ns / 10, NS_PER_SEC));
+	return limit_ns;
 }
 
 /* The oldest job in flight has changed: its limit counts from here. */
 static void head_changed(struct core *core, struct vm *vm)
 {
+	vm->head_since_ns = core->now_ns;
 	vm->head_charged_ns =
 		core_policy(core)->charged_ns(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
 }
@@ -298,6 +356,43 @@ void job_send_head(struct core *core, struct vm *vm)
 	action->opcode = job->opcode;
 	action->payload = job->payload;
 	worker_settle(core, vm);
+}
+
+/*
+ * CUresults that say that a kernel did something wrong and that the context is lost.
+ * Others (out of memory, a module that does not load) are answers like any other.
+ */
+static bool is_gpu_exception(uint32_t detail)
+{
+	static const uint16_t exceptions[] = {
+		700, /* illegal address */
+		702, /* launch timed out */
+		710, /* assert */
+		714, /* hardware stack error */
+		715, /* illegal instruction */
+		716, /* misaligned address */
+		717, /* invalid address space */
+		718, /* invalid program counter */
+		719, /* launch failed */
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(exceptions); i++) {
+		if (exceptions[i] == detail)
+			return true;
+	}
+	return false;
+}
+
+/* The job broke its worker's context: nothing that was sent to that worker can succeed. */
+static void job_raised_exception(struct core *core, struct vm *vm, struct job *job,
+                                 const struct core_answer *answer, void *result)
+{
+	if (vm_fault(core, vm, CORE_FAULT_GPU, answer->detail))
+		job_hold(core, vm, job, answer, result);
+	else
+		job_answer(core, vm, job, answer, result);
+	jobs_fail_in_flight(core, vm, VGPU_CODE_CONTEXT_LOST, false);
+	worker_kill(core, vm);
 }
 
 /* The job of that name, if the VM's present worker has it. */
@@ -342,11 +437,15 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 	}
 	vm->job_gpu_ns += result->gpu_time_ns;
 	histogram_record(&vm->execution, (int64_t)min_u64(result->gpu_time_ns, INT64_MAX));
-	job_answer(core, vm, job, &answer, result->result);
-	core_policy(core)->job_done(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
-	head_changed(core, vm);
-	if (answer.code == VGPU_CODE_CUDA)
-		vm_record_fault(core, vm, CORE_FAULT_GPU, answer.detail);
+	if (answer.code == VGPU_CODE_CUDA && is_gpu_exception(answer.detail)) {
+		job_raised_exception(core, vm, job, &answer, result->result);
+	} else {
+		if (answer.code == VGPU_CODE_OK)
+			vm->short_limit = false;
+		job_answer(core, vm, job, &answer, result->result);
+		core_policy(core)->job_done(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
+		head_changed(core, vm);
+	}
 	worker_settle(core, vm);
 	core_dispatch(core);
 	return 0;

@@ -109,6 +109,8 @@ int core_vm_add(struct core *core, int64_t now_ns, uint32_t *out,
 	vm->budget.updated_ns = core->now_ns;
 	TAILQ_INIT(&vm->queued);
 	TAILQ_INIT(&vm->in_flight);
+	TAILQ_INIT(&vm->held);
+	vm->store_again_ns = SCHED_NEVER;
 	r = attach(core, vm, choose_gpu(core, settings), 0);
 	if (r < 0)
 		return r;
@@ -142,11 +144,9 @@ void core_vm_set(struct core *core, int64_t now_ns, uint32_t number,
 	core_advance(core, now_ns);
 	core->gpus[vm->gpu].weight += settings->weight_hundredths - vm->settings.weight_hundredths;
 	vm->settings = *settings;
-	vm->quarantined = quarantined;
 	core_policy(core)->vm_set_phi(core->gpus[vm->gpu].sched, core->now_ns, vm->sched,
 	                              vm_phi(settings), settings->priority);
-	if (quarantined)
-		jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_QUARANTINED);
+	vm_set_quarantined(core, vm, quarantined);
 	vm_place(core, vm);
 	worker_settle(core, vm);
 	core_dispatch(core);

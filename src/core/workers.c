@@ -18,13 +18,14 @@
 
 static bool has_jobs(const struct vm *vm)
 {
-	return vm->queued_count + vm->in_flight_count > 0;
+	return vm_depth(vm) > 0;
 }
 
 /* Whether the VM should have a worker, were there a place for one. */
 static bool wants_worker(const struct core *core, const struct vm *vm)
 {
-	return vm->queued_count > 0 && !vm->removing && !core->stopping;
+	return vm->queued_count > 0 && !vm->removing && !vm->quarantine_ticket && !core->stopping &&
+	       !core->gpus[vm->gpu].draining;
 }
 
 static void enter(struct core *core, struct vm *vm, enum core_worker_state state)
@@ -56,11 +57,18 @@ static void stop(struct core *core, struct vm *vm)
 	core_push_action(core, CORE_ACTION_STOP_WORKER, vm);
 }
 
-static void kill_now(struct core *core, struct vm *vm)
+void worker_kill(struct core *core, struct vm *vm)
 {
 	enable(core, vm, false);
 	enter(core, vm, CORE_WORKER_KILLED);
 	core_push_action(core, CORE_ACTION_KILL_WORKER, vm);
+}
+
+/* Whether the worker is to end as soon as it has no job. */
+static bool unwanted(const struct core *core, const struct vm *vm)
+{
+	return vm->removing || core->stopping || vm->worker.evicted ||
+	       core->gpus[vm->gpu].draining || vm->quarantine_ticket;
 }
 
 /* Asks the worker that has been idle longest to make room. */
@@ -104,6 +112,7 @@ static int64_t settle_none(struct core *core, struct vm *vm)
 	}
 	leave_line(core, vm);
 	core->worker_count++;
+	core->gpus[vm->gpu].workers++;
 	vm->worker.generation = ++core->last_generation;
 	vm->worker.evicted = false;
 	vm->worker.was_ready = false;
@@ -116,10 +125,19 @@ static int64_t settle_starting(struct core *core, struct vm *vm)
 {
 	int64_t deadline_ns = vm->worker.since_ns + core->config.worker_start_timeout_ns;
 
-	if (core->now_ns < deadline_ns && !vm->removing && !core->stopping)
+	if (core->now_ns < deadline_ns && !unwanted(core, vm))
 		return deadline_ns;
-	kill_now(core, vm);
+	worker_kill(core, vm);
 	return SCHED_NEVER;
+}
+
+/* How many VMs have work on the GPU now: a job may take that much longer by the clock. */
+static int64_t sharers(const struct core *core, const struct vm *vm)
+{
+	struct sched_stats stats;
+
+	core_policy(core)->stats(core->gpus[vm->gpu].sched, &stats);
+	return max_i64(stats.open, 1);
 }
 
 /* READY with a job in flight: how much of its limit is left; kill at the end of it. */
@@ -129,13 +147,14 @@ static int64_t settle_running(struct core *core, struct vm *vm)
 		core_policy(core)->charged_ns(core->gpus[vm->gpu].sched, core->now_ns, vm->sched) -
 		vm->head_charged_ns;
 	int64_t limit_ns = job_limit_ns(core, vm);
+	int64_t clock_end_ns = vm->head_since_ns + limit_ns * sharers(core, vm);
 
 	/* Charging is at most as fast as the clock: earlier it cannot be over. */
-	if (used_ns < limit_ns)
-		return core->now_ns + limit_ns - used_ns;
-	kill_now(core, vm);
-	jobs_fail_in_flight(core, vm, VGPU_CODE_TIMEOUT);
-	vm_record_fault(core, vm, CORE_FAULT_TIMEOUT, 0);
+	if (used_ns < limit_ns && core->now_ns < clock_end_ns)
+		return min_i64(core->now_ns + limit_ns - used_ns, clock_end_ns);
+	worker_kill(core, vm);
+	jobs_fail_in_flight(core, vm, VGPU_CODE_TIMEOUT, vm_fault(core, vm, CORE_FAULT_TIMEOUT, 0));
+	vm->short_limit = true;
 	return SCHED_NEVER;
 }
 
@@ -146,13 +165,13 @@ static int64_t settle_budget(struct core *core, struct vm *vm)
 	int64_t debt_ns;
 
 	if (vm->settings.gpu_thousandths == 0) {
-		enable(core, vm, !vm->worker.evicted);
+		enable(core, vm, !unwanted(core, vm));
 		return SCHED_NEVER;
 	}
 	debt_ns =
 		limit_budget_debt_ns(&vm->budget, &vm->settings, core->now_ns,
 	                             core_policy(core)->charged_ns(sched, core->now_ns, vm->sched));
-	enable(core, vm, !vm->worker.evicted && debt_ns == 0);
+	enable(core, vm, !unwanted(core, vm) && debt_ns == 0);
 	return debt_ns ? core->now_ns + debt_ns : SCHED_NEVER;
 }
 
@@ -164,7 +183,7 @@ static int64_t settle_ready(struct core *core, struct vm *vm)
 		vm->worker.idle_since_ns = SCHED_NEVER;
 		return min_i64(budget_ns, settle_running(core, vm));
 	}
-	if (vm->removing || core->stopping || vm->worker.evicted) {
+	if (unwanted(core, vm)) {
 		stop(core, vm);
 		return core->now_ns + core->config.worker_stop_timeout_ns;
 	}
@@ -191,7 +210,7 @@ static int64_t settle_stopping(struct core *core, struct vm *vm)
 
 	if (core->now_ns < deadline_ns)
 		return deadline_ns;
-	kill_now(core, vm);
+	worker_kill(core, vm);
 	return SCHED_NEVER;
 }
 
@@ -209,24 +228,15 @@ void worker_settle(struct core *core, struct vm *vm)
 	};
 
 	vm->deadline_ns = settle[vm->worker.state](core, vm);
+	vm->deadline_ns = min_i64(vm->deadline_ns, quarantine_settle(core, vm));
 	if (vm->deadline_ns == SCHED_NEVER)
 		heap_remove(&core->timers, &vm->timer);
 	else if (heap_contains(&vm->timer))
 		heap_update(&core->timers, &vm->timer);
 	else
 		heap_insert(&core->timers, &vm->timer);
-	if (vm->removing && vm->worker.state == CORE_WORKER_NONE)
+	if (vm->removing && vm->worker.state == CORE_WORKER_NONE && !vm->held_count)
 		vm_finish(core, vm);
-}
-
-void vm_record_fault(struct core *core, struct vm *vm, enum core_fault fault, uint32_t detail)
-{
-	struct core_action *action = core_push_action(core, CORE_ACTION_STORE, vm);
-
-	vm->faults[fault]++;
-	action->store.ticket = ++core->last_ticket;
-	action->store.fault = fault;
-	action->store.detail = detail;
 }
 
 /* The VM whose worker that is, or NULL for one of the past. */
@@ -290,15 +300,17 @@ void core_worker_dead(struct core *core, int64_t now_ns, uint32_t number, uint64
 	was = vm->worker.state;
 	enter(core, vm, CORE_WORKER_NONE);
 	core->worker_count--;
+	core->gpus[vm->gpu].workers--;
 	vm->worker.idle_since_ns = SCHED_NEVER;
 	vm->enabled = false;
 	if (was == CORE_WORKER_READY) {
-		jobs_fail_in_flight(core, vm, VGPU_CODE_CUDA);
-		vm_record_fault(core, vm, CORE_FAULT_DEATH, 0);
+		jobs_fail_in_flight(core, vm, VGPU_CODE_CUDA,
+		                    vm_fault(core, vm, CORE_FAULT_DEATH, 0));
 	}
 	core_policy(core)->vm_reaped(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
 	if (!vm->worker.was_ready)
 		start_failed(core, vm);
+	core_gpu_check_drained(core, vm->gpu);
 	vm_place(core, vm);
 	worker_settle(core, vm);
 	next_in_line(core);

@@ -78,7 +78,8 @@ static json_t *vm_status(struct mediator *mediator, const struct vm_entry *entry
 	                              stats.outcomes[CORE_OUTCOME_TIMEOUT])));
 	put(object, "refused", json_integer((json_int_t)sum(stats.refusals, CORE_REFUSAL_COUNT)));
 	put(object, "faults", json_integer((json_int_t)sum(stats.faults, CORE_FAULT_COUNT)));
-	put(object, "quarantined", json_boolean(entry->quarantined));
+	put(object, "fault_points", json_integer(stats.fault_score));
+	put(object, "quarantined", json_boolean(stats.quarantined));
 	put(object, "p50_us", json_integer(percentile_us(stats.latency, 500)));
 	put(object, "p95_us", json_integer(percentile_us(stats.latency, 950)));
 	put(object, "p99_us", json_integer(percentile_us(stats.latency, 990)));

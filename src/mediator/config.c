@@ -61,6 +61,10 @@ static const struct key keys[] = {
 	INTEGER(max_connections_per_vm, 1, 64, true),
 	INTEGER(max_workers, 1, 1024, true),
 	INTEGER(worker_idle_s, 1, 86400, true),
+	INTEGER(quarantine_threshold, 1, 1000000, true),
+	INTEGER(fault_points, 0, 1000000, true),
+	INTEGER(timeout_points, 0, 1000000, true),
+	INTEGER(fault_window_s, 1, 31536000, true),
 	INTEGER(worker_uid_base, 0, 2000000000, false),
 };
 
@@ -83,6 +87,10 @@ void config_default(struct config *config)
 		.max_connections_per_vm = 4,
 		.max_workers = 64,
 		.worker_idle_s = 300,
+		.quarantine_threshold = 9,
+		.fault_points = 1,
+		.timeout_points = 3,
+		.fault_window_s = 3600,
 		.worker_uid_base = 400000,
 	};
 }
@@ -328,6 +336,10 @@ void config_to_core(const struct config *config, bool cuda, struct core_config *
 {
 	core->job_timeout_ns = config->job_timeout_ms * NS_PER_MS;
 	core->worker_idle_ns = config->worker_idle_s * NS_PER_SEC;
+	core->quarantine_threshold = config->quarantine_threshold;
+	core->fault_points = config->fault_points;
+	core->timeout_points = config->timeout_points;
+	core->fault_window_ns = config->fault_window_s * NS_PER_SEC;
 	core->max_workers = (uint32_t)config->max_workers;
 	core->max_queue_per_vm = (uint32_t)config->max_queue_per_vm;
 	core->max_queued_bytes_per_vm = (uint32_t)config->max_queued_bytes_per_vm;

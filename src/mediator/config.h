@@ -50,6 +50,10 @@ struct config {
 	int64_t max_connections_per_vm;
 	int64_t max_workers;
 	int64_t worker_idle_s;
+	int64_t quarantine_threshold;
+	int64_t fault_points;
+	int64_t timeout_points;
+	int64_t fault_window_s;
 	int64_t worker_uid_base; /* 0 = workers keep the mediator's user */
 };
 

@@ -28,7 +28,6 @@ struct vm_entry {
 	char *name; /* or NULL */
 	uint32_t vm_id;
 	struct vm_settings settings;
-	bool quarantined;
 	bool removing; /* VM_GONE is awaited */
 	bool seen;     /* in the snapshot that is being applied */
 	bool full;     /* its connections are paused for want of room */

@@ -72,14 +72,36 @@ static void do_answer(struct mediator *mediator, const struct core_action *actio
 static void do_store(struct mediator *mediator, const struct core_action *action)
 {
 	const struct vm_entry *entry = action->owner;
-	char detail[64];
+	const struct core_store *store = &action->store;
+	bool is_fault = store->fault < CORE_FAULT_COUNT;
+	struct store_fault fault = {
+		.kind = is_fault ? core_fault_name(store->fault) : NULL,
+		.points = store->points,
+	};
+	char label[160];
 	int r;
 
-	snprintf(detail, sizeof(detail), "detail %" PRIu32, action->store.detail);
-	r = store_fault(mediator->store, action->store.ticket, entry->uuid,
-	                core_fault_name(action->store.fault), 0, detail);
-	if (r < 0)
-		log_error("a fault of VM %s is not recorded: %s", entry->uuid, strerror(-r));
+	vm_entry_label(label, sizeof(label), entry);
+	if (store->fault == CORE_FAULT_GPU)
+		snprintf(fault.detail, sizeof(fault.detail), "CUDA error %" PRIu32, store->detail);
+	if (is_fault)
+		log_warning("%s: fault: %s %s", label, fault.kind, fault.detail);
+	if (store->quarantine) {
+		snprintf(fault.quarantine, sizeof(fault.quarantine),
+		         "%" PRId64 " points within %" PRId64 " s",
+		         mediator->config.quarantine_threshold, mediator->config.fault_window_s);
+		log_error("%s: quarantined: %s", label, fault.quarantine);
+	}
+	r = store_fault(mediator->store, store->ticket, entry->uuid, &fault);
+	if (r < 0) {
+		log_error("%s: a fault is not recorded: %s", label, strerror(-r));
+		core_store_done(mediator->core, clock_monotonic_ns(), store->ticket, false);
+	}
+}
+
+static void do_gpu_drained(struct mediator *mediator, const struct core_action *action)
+{
+	log_info("GPU %u (%s) is drained", action->gpu, mediator->gpus.gpus[action->gpu].name);
 }
 
 static void do_vm_gone(struct mediator *mediator, const struct core_action *action)
@@ -112,6 +134,7 @@ void mediator_pump(struct mediator *mediator)
 		[CORE_ACTION_SEND_JOB] = do_send_job,
 		[CORE_ACTION_ANSWER] = do_answer,
 		[CORE_ACTION_STORE] = do_store,
+		[CORE_ACTION_GPU_DRAINED] = do_gpu_drained,
 		[CORE_ACTION_VM_GONE] = do_vm_gone,
 	};
 	struct core_action action;

@@ -26,9 +26,7 @@ struct request {
 	uint64_t tag; /* or ticket */
 	/* FAULT */
 	char uuid[REGISTRY_UUID_BYTES];
-	const char *kind;
-	int64_t points;
-	char detail[128];
+	struct store_fault fault;
 	/* outcome */
 	int result;
 	struct store_snapshot snapshot;
@@ -41,6 +39,7 @@ struct store {
 	const struct store_ops *ops;
 	void *owner;
 	struct registry *registry; /* the thread's */
+	bool faults_loaded;        /* the thread's: they have been told */
 	bool failing;              /* the thread's: the last access failed, and was logged */
 	pthread_t thread;
 	bool thread_started;
@@ -60,6 +59,7 @@ static void request_free(struct request *request)
 {
 	registry_vms_clear(&request->snapshot.vms);
 	registry_pools_clear(&request->snapshot.pools);
+	registry_faults_clear(&request->snapshot.faults);
 	free(request);
 }
 
@@ -67,20 +67,30 @@ static void request_free(struct request *request)
 
 static int do_load(struct store *store, struct request *request)
 {
-	int r = registry_vm_list(store->registry, &request->snapshot.vms);
+	struct store_snapshot *snapshot = &request->snapshot;
+	int r = registry_vm_list(store->registry, &snapshot->vms);
 
-	return r != 0 ? r : registry_pool_list(store->registry, &request->snapshot.pools);
+	if (r == 0)
+		r = registry_pool_list(store->registry, &snapshot->pools);
+	if (r == 0 && !store->faults_loaded)
+		r = registry_fault_list(store->registry, NULL, 0, &snapshot->faults);
+	store->faults_loaded |= r == 0;
+	return r;
 }
 
 static int do_fault(struct store *store, struct request *request)
 {
+	const struct store_fault *fault = &request->fault;
+	const char *reason = fault->quarantine[0] ? fault->quarantine : NULL;
 	const struct registry_fault_event event = {
-		.kind = request->kind,
-		.points = request->points,
-		.detail = request->detail[0] ? request->detail : NULL,
+		.kind = fault->kind,
+		.points = fault->points,
+		.detail = fault->detail,
+		.quarantine = reason,
 	};
-	int r = registry_fault_record(store->registry, request->uuid, &event);
-
+	int r = fault->kind ? registry_fault_record(store->registry, request->uuid, &event)
+	                    : registry_quarantine_set(store->registry, request->uuid, 0, reason,
+	                                              "vgpu-mediator");
 	/* Removed meanwhile: nobody is left to hold it against. */
 	return r == REGISTRY_E_NOT_FOUND ? 0 : r;
 }
@@ -317,8 +327,8 @@ int store_load(struct store *store, uint64_t tag)
 	return submit(store, request);
 }
 
-int store_fault(struct store *store, uint64_t ticket, const char *uuid, const char *kind,
-                int64_t points, const char *detail)
+int store_fault(struct store *store, uint64_t ticket, const char *uuid,
+                const struct store_fault *fault)
 {
 	struct request *request = calloc(1, sizeof(*request));
 
@@ -326,10 +336,8 @@ int store_fault(struct store *store, uint64_t ticket, const char *uuid, const ch
 		return -ENOMEM;
 	request->type = REQUEST_FAULT;
 	request->tag = ticket;
-	request->kind = kind;
-	request->points = points;
+	request->fault = *fault;
 	snprintf(request->uuid, sizeof(request->uuid), "%s", uuid);
-	snprintf(request->detail, sizeof(request->detail), "%s", detail);
 	return submit(store, request);
 }
 

@@ -28,6 +28,7 @@ enum {
 struct store_snapshot {
 	struct registry_vms vms;
 	struct registry_pools pools;
+	struct registry_faults faults; /* only on the first load: all that are remembered */
 };
 
 struct store_ops {
@@ -56,9 +57,19 @@ DEFINE_CLEANUP(store)
 /* Reads the registry; loaded() follows with @tag. Returns 0, -EBUSY (line full) or -ENOMEM. */
 int store_load(struct store *store, uint64_t tag);
 
-/* Writes a fault; stored() follows with @ticket. @kind must be a constant. */
-int store_fault(struct store *store, uint64_t ticket, const char *uuid, const char *kind,
-                int64_t points, const char *detail);
+struct store_fault {
+	const char *kind; /* a constant; NULL: no fault, only the quarantine */
+	int64_t points;
+	char detail[128];
+	char quarantine[128]; /* why; "" = it does not lead to a quarantine */
+};
+
+/*
+ * Writes what happened to the VM, in one transaction; stored() follows with @ticket.
+ * Returns 0, -EBUSY (line full) or -ENOMEM.
+ */
+int store_fault(struct store *store, uint64_t ticket, const char *uuid,
+                const struct store_fault *fault);
 
 /* False after the last access failed. */
 bool store_ok(const struct store *store);

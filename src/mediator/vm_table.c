@@ -71,7 +71,23 @@ static void entry_free(struct vm_entry *entry)
 	free(entry);
 }
 
-static int add(struct mediator *mediator, const struct registry_vm *row)
+/* What the registry remembers of the VM's faults; without it a restart would forgive. */
+static void restore_faults(const struct vm_entry *entry, const struct registry_faults *faults)
+{
+	int64_t now_ns = clock_monotonic_ns(), now_s = clock_realtime_s();
+
+	for (size_t i = 0; i < faults->count; i++) {
+		const struct registry_fault *fault = &faults->items[i];
+
+		if (strcmp(fault->vm_uuid, entry->uuid) == 0)
+			core_vm_restore_fault(entry->mediator->core, entry->core_vm,
+			                      now_ns - (now_s - fault->at_s) * NS_PER_SEC,
+			                      fault->points);
+	}
+}
+
+static int add(struct mediator *mediator, const struct registry_vm *row,
+               const struct registry_faults *faults)
 {
 	struct vm_entry *entry = calloc(1, sizeof(*entry));
 	int r;
@@ -81,21 +97,29 @@ static int add(struct mediator *mediator, const struct registry_vm *row)
 	entry->mediator = mediator;
 	entry->vm_id = row->vm_id;
 	entry->settings = row->settings;
-	entry->quarantined = row->quarantined;
 	entry->seen = true;
 	entry->name = row->name ? strdup(row->name) : NULL;
 	strcpy(entry->uuid, row->uuid);
 	r = open_port(entry);
 	if (r == 0)
 		r = core_vm_add(mediator->core, clock_monotonic_ns(), &entry->core_vm,
-		                &entry->settings, entry->quarantined, entry);
+		                &entry->settings, row->quarantined, entry);
 	if (r < 0) {
 		entry_free(entry);
 		return r;
 	}
+	restore_faults(entry, faults);
 	TAILQ_INSERT_TAIL(&mediator->vms, entry, link);
 	HASH_ADD(by_uuid, mediator->by_uuid, uuid, strlen(entry->uuid), entry);
 	return 0;
+}
+
+static bool is_quarantined(const struct vm_entry *entry)
+{
+	struct core_vm_stats stats;
+
+	core_vm_stats(entry->mediator->core, clock_monotonic_ns(), entry->core_vm, &stats);
+	return stats.quarantined;
 }
 
 static void change(struct mediator *mediator, struct vm_entry *entry, const struct registry_vm *row,
@@ -106,18 +130,17 @@ static void change(struct mediator *mediator, struct vm_entry *entry, const stru
 
 	entry->seen = true;
 	if (same_settings(&entry->settings, &row->settings) &&
-	    entry->quarantined == row->quarantined && entry->vm_id == row->vm_id &&
+	    is_quarantined(entry) == row->quarantined && entry->vm_id == row->vm_id &&
 	    same_name(entry->name, row->name))
 		return;
 	free(entry->name);
 	entry->name = row->name ? strdup(row->name) : NULL;
 	entry->vm_id = row->vm_id;
 	entry->settings = row->settings;
-	entry->quarantined = row->quarantined;
 	identity = identity_of(entry);
 	guest_port_set_identity(entry->port, &identity);
 	core_vm_set(mediator->core, clock_monotonic_ns(), entry->core_vm, &entry->settings,
-	            entry->quarantined);
+	            row->quarantined);
 	snprintf(line, sizeof(line), "%s changed", vm_entry_label(label, sizeof(label), entry));
 	report_line(report->changed, line);
 	mediator_pump(mediator);
@@ -180,7 +203,7 @@ static void apply_pools(struct mediator *mediator, const struct registry_pools *
 }
 
 static void apply_row(struct mediator *mediator, const struct registry_vm *row,
-                      struct vm_table_report *report)
+                      const struct registry_faults *faults, struct vm_table_report *report)
 {
 	struct vm_entry *entry;
 	char line[256];
@@ -196,7 +219,7 @@ static void apply_row(struct mediator *mediator, const struct registry_vm *row,
 		change(mediator, entry, row, report);
 		return;
 	}
-	r = add(mediator, row);
+	r = add(mediator, row, faults);
 	if (r == 0) {
 		report->added++;
 		return;
@@ -214,7 +237,7 @@ void vm_table_apply(struct mediator *mediator, const struct store_snapshot *snap
 	TAILQ_FOREACH (entry, &mediator->vms, link)
 		entry->seen = false;
 	for (size_t i = 0; i < snapshot->vms.count; i++)
-		apply_row(mediator, &snapshot->vms.items[i], report);
+		apply_row(mediator, &snapshot->vms.items[i], &snapshot->faults, report);
 	for (entry = TAILQ_FIRST(&mediator->vms); entry; entry = next) {
 		next = TAILQ_NEXT(entry, link);
 		if (!entry->seen && !entry->removing) {

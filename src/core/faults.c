@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* See faults.h. */
+#include "core/faults.h"
+
+#include <string.h>
+
+static void drop_oldest(struct fault_history *history)
+{
+	history->count--;
+	memmove(history->entries, history->entries + 1,
+	        history->count * sizeof(history->entries[0]));
+}
+
+void fault_history_add(struct fault_history *history, int64_t at_ns, int64_t points)
+{
+	if (history->count == FAULT_HISTORY_MAX) {
+		history->entries[1].points += history->entries[0].points;
+		drop_oldest(history);
+	}
+	history->entries[history->count].at_ns = at_ns;
+	history->entries[history->count].points = points;
+	history->count++;
+}
+
+int64_t fault_history_score(struct fault_history *history, int64_t now_ns, int64_t window_ns)
+{
+	int64_t score = 0;
+
+	while (history->count && now_ns - history->entries[0].at_ns >= window_ns)
+		drop_oldest(history);
+	for (uint32_t i = 0; i < history->count; i++)
+		score += history->entries[i].points;
+	return score;
+}
+
+void fault_history_clear(struct fault_history *history)
+{
+	history->count = 0;
+}

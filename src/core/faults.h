@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The points that faults of a VM's jobs bring it, each forgotten a fixed time after it
+ * happened. Bounded: when too many are remembered the two oldest become one, as old as
+ * the younger of them, so that points are never forgotten early.
+ */
+#ifndef CORE_FAULTS_H
+#define CORE_FAULTS_H
+
+#include <stdint.h>
+
+enum { FAULT_HISTORY_MAX = 64 };
+
+/* Zero-initialised: nothing has happened. */
+struct fault_history {
+	struct {
+		int64_t at_ns;
+		int64_t points;
+	} entries[FAULT_HISTORY_MAX]; /* oldest first */
+	uint32_t count;
+};
+
+/* @at_ns must not be before that of an earlier call. */
+void fault_history_add(struct fault_history *history, int64_t at_ns, int64_t points);
+
+/* The points of the last @window_ns; drops what is older. */
+int64_t fault_history_score(struct fault_history *history, int64_t now_ns, int64_t window_ns);
+
+void fault_history_clear(struct fault_history *history);
+
+#endif
