@@ -298,6 +298,11 @@ bool core_vm_has_room(const struct core *core, uint32_t number)
 	       vm->held_bytes + VGPU_MESSAGE_BYTES <= core->config.max_queued_bytes_per_vm;
 }
 
+uint32_t core_vm_gpu(const struct core *core, uint32_t number)
+{
+	return core_find_vm(core, number)->gpu;
+}
+
 void core_vm_stats(struct core *core, int64_t now_ns, uint32_t number, struct core_vm_stats *out)
 {
 	struct vm *vm = core_find_vm(core, number);
@@ -305,6 +310,7 @@ void core_vm_stats(struct core *core, int64_t now_ns, uint32_t number, struct co
 	core_advance(core, now_ns);
 	*out = (struct core_vm_stats){
 		.submitted = vm->submitted,
+		.executed = vm->executed,
 		.job_gpu_ns = vm->job_gpu_ns,
 		.depth = vm_depth(vm),
 		.in_flight = vm->in_flight_count,
@@ -314,8 +320,6 @@ void core_vm_stats(struct core *core, int64_t now_ns, uint32_t number, struct co
 		.fault_score = fault_history_score(&vm->history, core->now_ns,
 	                                           core->config.fault_window_ns),
 		.latency = &vm->latency,
-		.wait = &vm->wait,
-		.execution = &vm->execution,
 	};
 	memcpy(out->outcomes, vm->outcomes, sizeof(out->outcomes));
 	memcpy(out->refusals, vm->refusals, sizeof(out->refusals));
@@ -332,6 +336,12 @@ void core_stats(const struct core *core, struct core_stats *out)
 		.jobs = core->job_count,
 		.stale_events = core->stale_events,
 	};
+}
+
+void core_pool_stats(const struct core *core, uint32_t pool, struct core_pool_stats *out)
+{
+	out->wait = &core->pools[pool].wait;
+	out->execution = &core->pools[pool].execution;
 }
 
 void core_gpu_stats(const struct core *core, uint32_t gpu, struct sched_stats *out)

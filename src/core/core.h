@@ -165,7 +165,8 @@ struct core_vm_stats {
 	uint64_t outcomes[CORE_OUTCOME_COUNT];
 	uint64_t refusals[CORE_REFUSAL_COUNT];
 	uint64_t faults[CORE_FAULT_COUNT];
-	uint64_t job_gpu_ns; /* as the worker measured */
+	uint64_t executed;   /* jobs that a worker has answered */
+	uint64_t job_gpu_ns; /* theirs, as the worker measured */
 	uint32_t depth;      /* accepted and not answered */
 	uint32_t in_flight;
 	uint32_t gpu;
@@ -173,9 +174,7 @@ struct core_vm_stats {
 	bool quarantined;
 	int64_t fault_score;
 	struct sched_vm_stats sched;
-	const struct histogram *latency;   /* accepted to answered, ns; the core's */
-	const struct histogram *wait;      /* accepted to sent, ns */
-	const struct histogram *execution; /* as the worker measured, ns */
+	const struct histogram *latency; /* accepted to answered, ns; the core's */
 };
 
 struct core_stats {
@@ -184,6 +183,9 @@ struct core_stats {
 	uint32_t jobs;
 	uint64_t stale_events; /* from workers of the past, dropped */
 };
+
+/* What a VM can claim of its GPU beside others: weight times priority factor, in hundredths. */
+int32_t core_claim(const struct vm_settings *settings);
 
 /* Fills in the defaults of docs/configuration: one GPU that serves both pools. */
 void core_config_default(struct core_config *config);
@@ -272,9 +274,20 @@ int64_t core_deadline_ns(const struct core *core);
 /* Whether the mediator's own bounds leave room for another job of this VM. */
 bool core_vm_has_room(const struct core *core, uint32_t vm);
 
+/* The number of the GPU that the VM belongs to. */
+uint32_t core_vm_gpu(const struct core *core, uint32_t vm);
+
 /* @now_ns brings the charges up to date. */
 void core_vm_stats(struct core *core, int64_t now_ns, uint32_t vm, struct core_vm_stats *out);
 void core_stats(const struct core *core, struct core_stats *out);
+
+/* Since the core began; the core's. */
+struct core_pool_stats {
+	const struct histogram *wait;      /* accepted to sent, ns */
+	const struct histogram *execution; /* as the worker measured, ns */
+};
+
+void core_pool_stats(const struct core *core, uint32_t pool, struct core_pool_stats *out);
 void core_gpu_stats(const struct core *core, uint32_t gpu, struct sched_stats *out);
 
 const char *core_worker_state_name(enum core_worker_state state);

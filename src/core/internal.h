@@ -89,10 +89,9 @@ struct vm {
 	uint64_t outcomes[CORE_OUTCOME_COUNT];
 	uint64_t refusals[CORE_REFUSAL_COUNT];
 	uint64_t faults[CORE_FAULT_COUNT];
+	uint64_t executed;
 	uint64_t job_gpu_ns;
 	struct histogram latency;
-	struct histogram wait;
-	struct histogram execution;
 };
 
 TAILQ_HEAD(vm_list, vm);
@@ -127,6 +126,10 @@ struct core {
 	struct job_list free_jobs;
 
 	struct gpu gpus[CORE_MAX_GPUS];
+	struct pool {
+		struct histogram wait;
+		struct histogram execution;
+	} pools[POOL_COUNT];
 	struct heap timers; /* of VMs, by deadline */
 	struct vm_list waiting;
 	uint32_t worker_count; /* in any state but NONE */
@@ -153,7 +156,6 @@ struct vm *core_find_vm(const struct core *core, uint32_t vm);
 const struct sched_policy *core_policy(const struct core *core);
 
 /* vms.c */
-int32_t vm_phi(const struct vm_settings *settings);
 /* Chooses again where the VM belongs, and moves it there if nothing of it runs. */
 void vm_place(struct core *core, struct vm *vm);
 /* Nothing of a VM under removal is left: VM_GONE. */

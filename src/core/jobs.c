@@ -349,7 +349,7 @@ void job_send_head(struct core *core, struct vm *vm)
 	vm->in_flight_count++;
 	job->state = JOB_IN_FLIGHT;
 	job->sent_ns = core->now_ns;
-	histogram_record(&vm->wait, core->now_ns - job->accepted_ns);
+	histogram_record(&core->pools[vm->settings.pool].wait, core->now_ns - job->accepted_ns);
 	if (vm->in_flight_count == 1)
 		head_changed(core, vm);
 	action->job = job_name(job);
@@ -436,7 +436,9 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 		return -ESTALE;
 	}
 	vm->job_gpu_ns += result->gpu_time_ns;
-	histogram_record(&vm->execution, (int64_t)min_u64(result->gpu_time_ns, INT64_MAX));
+	vm->executed++;
+	histogram_record(&core->pools[vm->settings.pool].execution,
+	                 (int64_t)min_u64(result->gpu_time_ns, INT64_MAX));
 	if (answer.code == VGPU_CODE_CUDA && is_gpu_exception(answer.detail)) {
 		job_raised_exception(core, vm, job, &answer, result->result);
 	} else {

@@ -11,7 +11,7 @@
 
 #include "core/internal.h"
 
-int32_t vm_phi(const struct vm_settings *settings)
+int32_t core_claim(const struct vm_settings *settings)
 {
 	return (int32_t)(settings->weight_hundredths << settings->priority);
 }
@@ -35,7 +35,7 @@ static int attach(struct core *core, struct vm *vm, uint32_t gpu, int64_t lag)
 	int r;
 
 	r = core_policy(core)->vm_add(core->gpus[gpu].sched, core->now_ns, &vm->sched, vm->id,
-	                              vm_phi(&vm->settings), vm->settings.priority, lag, vm);
+	                              core_claim(&vm->settings), vm->settings.priority, lag, vm);
 	if (r < 0)
 		return r;
 	vm->gpu = gpu;
@@ -145,7 +145,7 @@ void core_vm_set(struct core *core, int64_t now_ns, uint32_t number,
 	core->gpus[vm->gpu].weight += settings->weight_hundredths - vm->settings.weight_hundredths;
 	vm->settings = *settings;
 	core_policy(core)->vm_set_phi(core->gpus[vm->gpu].sched, core->now_ns, vm->sched,
-	                              vm_phi(settings), settings->priority);
+	                              core_claim(settings), settings->priority);
 	vm_set_quarantined(core, vm, quarantined);
 	vm_place(core, vm);
 	worker_settle(core, vm);

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "mediator/internal.h"
+#include "mediator/metrics.h"
 
 /* ---- Pieces of answers ------------------------------------------------------------- */
 
@@ -58,7 +59,17 @@ static uint64_t sum(const uint64_t *counts, size_t count)
 	return total;
 }
 
-static json_t *vm_status(struct mediator *mediator, const struct vm_entry *entry)
+static void put_shares(json_t *object, const struct mediator *mediator,
+                       const struct vm_entry *entry, const struct gpu_shares *gpus)
+{
+	const struct gpu_shares *gpu = &gpus[core_vm_gpu(mediator->core, entry->core_vm)];
+
+	put(object, "share", json_real(shares_now(gpu, entry)));
+	put(object, "share_target", json_real(shares_target(gpu, entry)));
+}
+
+static json_t *vm_status(struct mediator *mediator, const struct vm_entry *entry,
+                         const struct gpu_shares *gpus)
 {
 	json_t *object = vm_identity(entry);
 	struct core_vm_stats stats;
@@ -83,6 +94,7 @@ static json_t *vm_status(struct mediator *mediator, const struct vm_entry *entry
 	put(object, "p50_us", json_integer(percentile_us(stats.latency, 500)));
 	put(object, "p95_us", json_integer(percentile_us(stats.latency, 950)));
 	put(object, "p99_us", json_integer(percentile_us(stats.latency, 990)));
+	put_shares(object, mediator, entry, gpus);
 	put(object, "charged_s", json_real(to_seconds(stats.sched.charged_ns)));
 	return object;
 }
@@ -122,11 +134,13 @@ static void on_status(void *owner, struct admin_call *call, const json_t *params
 	struct mediator *mediator = owner;
 	json_t *vms = json_array(), *gpus = json_array();
 	const struct vm_entry *entry;
+	struct gpu_shares shares[CORE_MAX_GPUS];
 	struct core_stats stats;
 
+	shares_sum(mediator, shares);
 	TAILQ_FOREACH (entry, &mediator->vms, link) {
 		if (!entry->removing)
-			json_array_append_new(vms, vm_status(mediator, entry));
+			json_array_append_new(vms, vm_status(mediator, entry, shares));
 	}
 	for (uint32_t i = 0; i < mediator->gpus.count; i++)
 		json_array_append_new(gpus, gpu_status(mediator, i));
@@ -216,6 +230,32 @@ static void on_list_workers(void *owner, struct admin_call *call, const json_t *
 	admin_call_result(call, json_pack("{s:o}", "workers", list));
 }
 
+static void on_weights(void *owner, struct admin_call *call, const json_t *params UNUSED)
+{
+	struct gpu_shares shares[CORE_MAX_GPUS];
+	struct mediator *mediator = owner;
+	json_t *list = json_array();
+	const struct vm_entry *entry;
+
+	shares_sum(mediator, shares);
+	TAILQ_FOREACH (entry, &mediator->vms, link) {
+		json_t *object = entry->removing ? NULL : vm_identity(entry);
+
+		if (!object)
+			continue;
+		put_shares(object, mediator, entry, shares);
+		json_array_append_new(list, object);
+	}
+	admin_call_result(call, json_pack("{s:o}", "weights", list));
+}
+
+static void on_show_metrics(void *owner, struct admin_call *call, const json_t *params UNUSED)
+{
+	CLEANUP(freep) char *text = metrics_text(owner);
+
+	admin_call_result(call, text ? json_pack("{s:s}", "text", text) : NULL);
+}
+
 const struct admin_method admin_methods[] = {
 	{"help", "the methods and what they do", on_help},
 	{"ping", "version and process id", on_ping},
@@ -224,5 +264,7 @@ const struct admin_method admin_methods[] = {
 	{"show-config", "every configuration key and its value", on_show_config},
 	{"show-connections", "the VMs' connections", on_show_connections},
 	{"list-workers", "the worker processes", on_list_workers},
+	{"weights", "weights, priorities and shares", on_weights},
+	{"show-metrics", "all metrics as Prometheus text", on_show_metrics},
 	{NULL, NULL, NULL},
 };

@@ -2,7 +2,10 @@
 /*
  * What the files of the daemon's glue share; nobody else includes it.
  *
- *   mediator.c       start, events and actions of the core, end
+ *   mediator.c       start, signals, end
+ *   bridge.c         events and actions of the core
+ *   reload.c         configuration and registry are read again
+ *   shares.c         what share of its GPU each VM gets
  *   vm_table.c       the registry's VMs become ports and VMs of the core
  *   admin_methods.c  what the admin socket offers
  */
@@ -17,6 +20,7 @@
 #include "mediator/gpus.h"
 #include "mediator/guest_server.h"
 #include "mediator/mediator.h"
+#include "mediator/rates.h"
 #include "mediator/store.h"
 #include "mediator/worker_host.h"
 
@@ -33,6 +37,8 @@ struct vm_entry {
 	bool full;     /* its connections are paused for want of room */
 	uint32_t core_vm;
 	struct guest_port *port;
+	struct rate charged;   /* ns of GPU time */
+	struct rate submitted; /* jobs */
 };
 
 TAILQ_HEAD(vm_entry_list, vm_entry);
@@ -70,16 +76,38 @@ struct mediator {
 	struct store *store;
 	struct admin_server *admin;
 	struct event *signals[3];
+	struct event *sampler;        /* once a second */
 	struct event *shutdown_check; /* polls for the end of a shutdown */
 	int64_t shutdown_deadline_ns; /* 0 = not shutting down */
 };
 
-/* mediator.c */
+/* bridge.c */
+extern const struct guest_ops mediator_guest_ops;
+extern const struct worker_host_ops mediator_worker_ops;
+void mediator_on_timer(int fd, short what, void *mediator);
 /* Carries out what the core wants and sets the timer. To be called after every event. */
 void mediator_pump(struct mediator *mediator);
+/* reload.c */
+extern const struct store_ops mediator_store_ops;
+/* Asks for the registry; it is applied when it has been read. 0 or a negative errno. */
+int mediator_load_registry(struct mediator *mediator);
+void reload_free(struct mediator *mediator, struct pending_reload *reload);
 /* Reads configuration and registry again; the outcome goes to @call, which may be NULL. */
 void mediator_reload(struct mediator *mediator, struct admin_call *call);
 
+/* shares.c */
+/* What the shares of one GPU are parts of. */
+struct gpu_shares {
+	int64_t charged_ns; /* to all its VMs in the last minute */
+	int64_t claims;     /* of all its VMs */
+};
+
+int shares_start(struct mediator *mediator);
+/* Fills CORE_MAX_GPUS sums. */
+void shares_sum(struct mediator *mediator, struct gpu_shares *out);
+/* A VM's part of what its GPU was charged, and of what it would be if all were busy; 0..1. */
+double shares_now(const struct gpu_shares *gpu, const struct vm_entry *entry);
+double shares_target(const struct gpu_shares *gpu, const struct vm_entry *entry);
 /* vm_table.c */
 struct vm_table_report {
 	uint32_t added;

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Between the core and everything else: events in, actions out.
+ *
+ * Whatever happens is brought to the core as one event; mediator_pump() then carries
+ * out what the core wants, until it wants nothing more. Nothing that is carried out
+ * starts a second pump.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/timerfd.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "mediator/internal.h"
+
+/* ---- Actions of the core ----------------------------------------------------------- */
+
+static void do_start_worker(struct mediator *mediator, const struct core_action *action)
+{
+	char label[160];
+
+	worker_host_start(mediator->workers, action->vm, action->generation,
+	                  mediator->gpus.gpus[action->gpu].spec,
+	                  vm_entry_label(label, sizeof(label), action->owner));
+}
+
+static void do_stop_worker(struct mediator *mediator, const struct core_action *action)
+{
+	worker_host_stop(mediator->workers, action->generation);
+}
+
+static void do_kill_worker(struct mediator *mediator, const struct core_action *action)
+{
+	worker_host_kill(mediator->workers, action->generation);
+}
+
+static void do_send_job(struct mediator *mediator, const struct core_action *action)
+{
+	worker_host_send(mediator->workers, action->generation, action->job, action->opcode,
+	                 action->payload);
+}
+
+static void do_answer(struct mediator *mediator, const struct core_action *action)
+{
+	struct vm_entry *entry = action->owner;
+
+	guest_server_answer(mediator->guests, action->client, (uint32_t)action->cookie,
+	                    &action->answer, action->result);
+	free(action->payload);
+	free(action->result);
+	if (entry->full && entry->port && core_vm_has_room(mediator->core, action->vm)) {
+		entry->full = false;
+		guest_port_resume(entry->port);
+	}
+}
+
+static void do_store(struct mediator *mediator, const struct core_action *action)
+{
+	const struct vm_entry *entry = action->owner;
+	const struct core_store *store = &action->store;
+	bool is_fault = store->fault < CORE_FAULT_COUNT;
+	struct store_fault fault = {
+		.kind = is_fault ? core_fault_name(store->fault) : NULL,
+		.points = store->points,
+	};
+	char label[160];
+	int r;
+
+	vm_entry_label(label, sizeof(label), entry);
+	if (store->fault == CORE_FAULT_GPU)
+		snprintf(fault.detail, sizeof(fault.detail), "CUDA error %" PRIu32, store->detail);
+	if (is_fault)
+		log_warning("%s: fault: %s %s", label, fault.kind, fault.detail);
+	if (store->quarantine) {
+		snprintf(fault.quarantine, sizeof(fault.quarantine),
+		         "%" PRId64 " points within %" PRId64 " s",
+		         mediator->config.quarantine_threshold, mediator->config.fault_window_s);
+		log_error("%s: quarantined: %s", label, fault.quarantine);
+	}
+	r = store_fault(mediator->store, store->ticket, entry->uuid, &fault);
+	if (r < 0) {
+		log_error("%s: a fault is not recorded: %s", label, strerror(-r));
+		core_store_done(mediator->core, clock_monotonic_ns(), store->ticket, false);
+	}
+}
+
+static void do_gpu_drained(struct mediator *mediator, const struct core_action *action)
+{
+	log_info("GPU %u (%s) is drained", action->gpu, mediator->gpus.gpus[action->gpu].name);
+}
+
+static void do_vm_gone(struct mediator *mediator, const struct core_action *action)
+{
+	vm_table_forget(mediator, action->owner);
+}
+
+static void arm_timer(struct mediator *mediator)
+{
+	int64_t deadline_ns = core_deadline_ns(mediator->core);
+	struct itimerspec when = {.it_interval = {0}};
+
+	/* A timer that goes off early only asks once too often: later is left as it is. */
+	if (deadline_ns >= mediator->armed_ns)
+		return;
+	deadline_ns = max_i64(deadline_ns, 1);
+	when.it_value.tv_sec = deadline_ns / NS_PER_SEC;
+	when.it_value.tv_nsec = deadline_ns % NS_PER_SEC;
+	if (timerfd_settime(mediator->timer_fd, TFD_TIMER_ABSTIME, &when, NULL) < 0)
+		log_error("timerfd: %s", strerror(errno));
+	mediator->armed_ns = deadline_ns;
+}
+
+void mediator_pump(struct mediator *mediator)
+{
+	static void (*const handlers[])(struct mediator *, const struct core_action *) = {
+		[CORE_ACTION_START_WORKER] = do_start_worker,
+		[CORE_ACTION_STOP_WORKER] = do_stop_worker,
+		[CORE_ACTION_KILL_WORKER] = do_kill_worker,
+		[CORE_ACTION_SEND_JOB] = do_send_job,
+		[CORE_ACTION_ANSWER] = do_answer,
+		[CORE_ACTION_STORE] = do_store,
+		[CORE_ACTION_GPU_DRAINED] = do_gpu_drained,
+		[CORE_ACTION_VM_GONE] = do_vm_gone,
+	};
+	struct core_action action;
+
+	if (mediator->pumping)
+		return;
+	mediator->pumping = true;
+	while (core_next_action(mediator->core, &action))
+		handlers[action.type](mediator, &action);
+	mediator->pumping = false;
+	arm_timer(mediator);
+}
+
+/* ---- Events for the core ------------------------------------------------------------- */
+
+void mediator_on_timer(evutil_socket_t fd, short what UNUSED, void *arg)
+{
+	struct mediator *mediator = arg;
+	uint64_t expirations;
+
+	if (read(fd, &expirations, sizeof(expirations)) < 0)
+		return;
+	mediator->armed_ns = SCHED_NEVER;
+	core_tick(mediator->core, clock_monotonic_ns());
+	mediator_pump(mediator);
+}
+
+static void on_submit(void *owner, void *vm, uint64_t client, uint32_t request_id,
+                      enum vgpu_code malformed, uint32_t opcode, struct message *request)
+{
+	struct mediator *mediator = owner;
+	struct vm_entry *entry = vm;
+	const struct core_submission submission = {
+		.client = client,
+		.cookie = request_id,
+		.opcode = opcode,
+		.bytes = request ? request->length : 0,
+		.malformed = malformed,
+		.payload = request,
+	};
+
+	if (core_job_submitted(mediator->core, clock_monotonic_ns(), entry->core_vm, &submission) <
+	    0) {
+		const struct core_answer answer = {.code = VGPU_CODE_QUEUE_FULL};
+
+		guest_server_answer(mediator->guests, client, request_id, &answer, NULL);
+		free(request);
+	}
+	mediator_pump(mediator);
+}
+
+static void on_client_gone(void *owner, void *vm, uint64_t client)
+{
+	struct mediator *mediator = owner;
+	struct vm_entry *entry = vm;
+
+	core_client_gone(mediator->core, clock_monotonic_ns(), entry->core_vm, client);
+	mediator_pump(mediator);
+}
+
+static bool has_room(void *owner, void *vm)
+{
+	struct mediator *mediator = owner;
+	struct vm_entry *entry = vm;
+
+	if (core_vm_has_room(mediator->core, entry->core_vm))
+		return true;
+	entry->full = true;
+	return false;
+}
+
+static struct guest_port *find_port(void *owner, uint32_t vm_id)
+{
+	struct mediator *mediator = owner;
+	struct vm_entry *entry;
+
+	TAILQ_FOREACH (entry, &mediator->vms, link) {
+		if (entry->vm_id == vm_id && !entry->removing)
+			return entry->port;
+	}
+	return NULL;
+}
+
+const struct guest_ops mediator_guest_ops = {
+	.submit = on_submit,
+	.client_gone = on_client_gone,
+	.has_room = has_room,
+	.find = find_port,
+};
+
+static void on_worker_ready(void *owner, uint32_t vm, uint64_t generation,
+                            const struct worker_device *device UNUSED)
+{
+	struct mediator *mediator = owner;
+
+	core_worker_ready(mediator->core, clock_monotonic_ns(), vm, generation);
+	mediator_pump(mediator);
+}
+
+static void on_worker_done(void *owner, uint32_t vm, uint64_t generation, uint64_t job,
+                           const struct core_result *result)
+{
+	struct mediator *mediator = owner;
+
+	if (core_job_done(mediator->core, clock_monotonic_ns(), vm, generation, job, result) < 0)
+		free(result->result);
+	mediator_pump(mediator);
+}
+
+static void on_worker_dead(void *owner, uint32_t vm, uint64_t generation)
+{
+	struct mediator *mediator = owner;
+
+	core_worker_dead(mediator->core, clock_monotonic_ns(), vm, generation);
+	mediator_pump(mediator);
+}
+
+const struct worker_host_ops mediator_worker_ops = {
+	.ready = on_worker_ready,
+	.done = on_worker_done,
+	.dead = on_worker_dead,
+};
