@@ -30,7 +30,7 @@ static int64_t head_since_ns(const void *owner)
 void core_config_default(struct core_config *config)
 {
 	*config = (struct core_config){
-		.policy = &sched_round_robin,
+		.policy = &sched_fair,
 		.sched =
 			{
 				.quantum_ns = 4 * NS_PER_MS,
@@ -47,7 +47,9 @@ void core_config_default(struct core_config *config)
 		.job_timeout_ns = 30 * NS_PER_SEC,
 		.worker_idle_ns = 300 * NS_PER_SEC,
 		.worker_start_timeout_ns = 20 * NS_PER_SEC,
+		.worker_patience_ns = NS_PER_SEC,
 		.worker_stop_timeout_ns = 2 * NS_PER_SEC,
+		.worker_kill_timeout_ns = 10 * NS_PER_SEC,
 		.worker_backoff_min_ns = 100 * NS_PER_MS,
 		.worker_backoff_max_ns = 10 * NS_PER_SEC,
 		.max_workers = 64,

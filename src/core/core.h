@@ -49,7 +49,9 @@ struct core_config {
 	int64_t job_timeout_ns;
 	int64_t worker_idle_ns;          /* a worker without jobs ends after this */
 	int64_t worker_start_timeout_ns; /* start to ready */
+	int64_t worker_patience_ns;      /* a VM waits this long for a busy worker to make room */
 	int64_t worker_stop_timeout_ns;  /* a polite stop becomes a kill after this */
+	int64_t worker_kill_timeout_ns;  /* a killed worker that is still there is stuck */
 	int64_t worker_backoff_min_ns;   /* after the first failed start; doubles */
 	int64_t worker_backoff_max_ns;
 	uint32_t max_workers;
@@ -74,6 +76,7 @@ enum core_action_type {
 	CORE_ACTION_START_WORKER, /* vm, generation, gpu */
 	CORE_ACTION_STOP_WORKER,  /* vm, generation: end politely when its jobs are done */
 	CORE_ACTION_KILL_WORKER,  /* vm, generation: SIGKILL */
+	CORE_ACTION_WORKER_STUCK, /* vm, generation, gpu: not even a kill ends it */
 	CORE_ACTION_SEND_JOB,     /* vm, generation, job, payload (still the core's) */
 	CORE_ACTION_ANSWER,      /* vm, client, cookie, answer, payload, result: the caller's now */
 	CORE_ACTION_STORE,       /* vm, store: write it down, then core_store_done() */

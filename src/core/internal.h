@@ -52,6 +52,7 @@ struct worker {
 	int64_t start_not_before_ns; /* back-off after failed starts */
 	uint32_t failed_starts;      /* in a row */
 	bool was_ready;              /* this generation has been READY */
+	bool stuck;                  /* killed long ago and still not reaped */
 	bool evicted;                /* gets no more jobs, its place is wanted */
 	bool waits_for_place;        /* in core.waiting */
 };

@@ -258,7 +258,7 @@ static bool admit(struct core *core, struct vm *vm, const struct core_submission
 		answer->code = VGPU_CODE_RATE_LIMITED;
 		answer->detail = VGPU_BUSY_GPU_RESET;
 		answer->retry_after_us = RESET_RETRY_US;
-	} else if (core->stopping || vm->removing) {
+	} else if (core->stopping || vm->removing || vm->worker.stuck) {
 		*why = CORE_REFUSAL_GPU_RESET;
 		answer->code = VGPU_CODE_UNAVAILABLE;
 	} else {

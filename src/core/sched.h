@@ -40,11 +40,15 @@ struct sched_vm_stats {
 	int64_t turns;
 	uint32_t queued;
 	uint32_t in_flight;
-	bool ready; /* waits for a turn */
-	bool open;  /* has one */
+	bool ready;      /* waits for a turn */
+	bool open;       /* has one */
+	bool woken;      /* had no job when its last turn ended */
+	bool admissible; /* ready, and its tag would let it in beside the open turns */
+	int32_t phi;     /* in force */
 	int64_t start_tag, finish_tag, key;
 	int64_t estimate_turn_ns, estimate_job_ns;
 	int64_t boost_ppm; /* the discount in force, parts per million of the estimate */
+	int64_t patience_ns; /* ready: how long the open turns must have lasted to let it in */
 	int64_t turn_bound_ns; /* no turn is charged more, by the longest job so far */
 };
 

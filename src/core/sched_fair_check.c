@@ -27,12 +27,16 @@ void fair_vm_stats(const struct sched *sched, const struct sched_vm *vm, struct 
 		.in_flight = vm->in_flight,
 		.ready = vm->ready_index > 0,
 		.open = vm->open,
+		.woken = vm->woken,
+		.admissible = vm->ready_index && vm->lead_tag <= fair_kappa(sched),
+		.phi = vm->phi,
 		.start_tag = vm->start_tag,
 		.finish_tag = vm->finish_tag,
 		.key = vm->key,
 		.estimate_turn_ns = vm->estimate_turn_ns,
 		.estimate_job_ns = vm->estimate_job_ns,
 		.boost_ppm = vm->boost_ppm,
+		.patience_ns = vm->patience_ns,
 		.turn_bound_ns = fair_turn_bound_ns(sched, vm),
 	};
 }

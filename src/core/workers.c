@@ -8,8 +8,8 @@
  *
  * worker_settle() is called after whatever happened to a VM: it does the step that is
  * due, if any, and leaves the time of the next one in vm.deadline_ns. A worker counts
- * against max_workers until it is reaped; a VM that finds no place waits in line, and
- * the worker that has been idle longest makes room for it.
+ * against max_workers until it is reaped; a VM that finds no place waits in line until an
+ * idle worker, or after a while a busy one, makes room for it.
  */
 #include <assert.h>
 
@@ -71,10 +71,21 @@ static bool unwanted(const struct core *core, const struct vm *vm)
 	       core->gpus[vm->gpu].draining || vm->quarantine_ticket;
 }
 
-/* Asks the worker that has been idle longest to make room. */
-static void evict_idle(struct core *core)
+/* Whether @a is the better one to make room: idle before busy, then the longest so. */
+static bool leaves_before(const struct vm *a, const struct vm *b)
 {
-	struct vm *idle = NULL;
+	if (a->worker.idle_since_ns != b->worker.idle_since_ns)
+		return a->worker.idle_since_ns < b->worker.idle_since_ns;
+	return a->worker.since_ns < b->worker.since_ns;
+}
+
+/*
+ * Asks a worker to make room: the one that has been idle longest; if all are busy and
+ * @patience is over, the one that has been there longest, once its jobs in flight end.
+ */
+static void evict(struct core *core, bool patience_over)
+{
+	struct vm *chosen = NULL;
 
 	for (uint32_t i = 0; i < core->vm_slots; i++) {
 		struct vm *vm = core->vms[i];
@@ -83,14 +94,35 @@ static void evict_idle(struct core *core)
 			continue;
 		if (vm->worker.evicted || vm->worker.state == CORE_WORKER_STOPPING)
 			return; /* a place is being made already */
-		if (vm->worker.state == CORE_WORKER_READY && !has_jobs(vm) &&
-		    (!idle || vm->worker.idle_since_ns < idle->worker.idle_since_ns))
-			idle = vm;
+		if (vm->worker.state == CORE_WORKER_READY && (patience_over || !has_jobs(vm)) &&
+		    (!chosen || leaves_before(vm, chosen)))
+			chosen = vm;
 	}
-	if (idle) {
-		stop(core, idle);
-		worker_settle(core, idle);
+	if (chosen) {
+		chosen->worker.evicted = true;
+		worker_settle(core, chosen);
 	}
+}
+
+/* NONE, and no place for a worker: in line until somebody makes room. */
+static int64_t wait_for_place(struct core *core, struct vm *vm)
+{
+	int64_t patience_ns = core->config.worker_patience_ns;
+
+	if (!vm->worker.waits_for_place) {
+		vm->worker.waits_for_place = true;
+		vm->worker.since_ns = core->now_ns;
+		TAILQ_INSERT_TAIL(&core->waiting, vm, waiting_link);
+	}
+	evict(core, core->now_ns - vm->worker.since_ns >= patience_ns);
+	return core->now_ns + patience_ns;
+}
+
+static bool others_wait_longer(const struct core *core, const struct vm *vm)
+{
+	const struct vm *first = TAILQ_FIRST(&core->waiting);
+
+	return first && first != vm;
 }
 
 /* NONE: start if somebody wants it, there is a place, and no back-off runs. */
@@ -102,14 +134,8 @@ static int64_t settle_none(struct core *core, struct vm *vm)
 	}
 	if (core->now_ns < vm->worker.start_not_before_ns)
 		return vm->worker.start_not_before_ns;
-	if (core->worker_count >= core->config.max_workers) {
-		if (!vm->worker.waits_for_place) {
-			vm->worker.waits_for_place = true;
-			TAILQ_INSERT_TAIL(&core->waiting, vm, waiting_link);
-		}
-		evict_idle(core);
-		return SCHED_NEVER;
-	}
+	if (core->worker_count >= core->config.max_workers || others_wait_longer(core, vm))
+		return wait_for_place(core, vm);
 	leave_line(core, vm);
 	core->worker_count++;
 	core->gpus[vm->gpu].workers++;
@@ -118,7 +144,7 @@ static int64_t settle_none(struct core *core, struct vm *vm)
 	vm->worker.was_ready = false;
 	enter(core, vm, CORE_WORKER_STARTING);
 	core_push_action(core, CORE_ACTION_START_WORKER, vm);
-	return core->now_ns + core->config.worker_start_timeout_ns;
+	return SCHED_NEVER;
 }
 
 static int64_t settle_starting(struct core *core, struct vm *vm)
@@ -185,23 +211,19 @@ static int64_t settle_ready(struct core *core, struct vm *vm)
 	}
 	if (unwanted(core, vm)) {
 		stop(core, vm);
-		return core->now_ns + core->config.worker_stop_timeout_ns;
+		return SCHED_NEVER;
 	}
 	if (vm->queued_count) {
 		vm->worker.idle_since_ns = SCHED_NEVER;
 		return budget_ns;
 	}
-	if (vm->worker.idle_since_ns == SCHED_NEVER) {
+	if (vm->worker.idle_since_ns == SCHED_NEVER)
 		vm->worker.idle_since_ns = core->now_ns;
-		if (!TAILQ_EMPTY(&core->waiting)) {
-			stop(core, vm);
-			return core->now_ns + core->config.worker_stop_timeout_ns;
-		}
-	}
-	if (core->now_ns < vm->worker.idle_since_ns + core->config.worker_idle_ns)
+	if (TAILQ_EMPTY(&core->waiting) &&
+	    core->now_ns < vm->worker.idle_since_ns + core->config.worker_idle_ns)
 		return min_i64(budget_ns, vm->worker.idle_since_ns + core->config.worker_idle_ns);
 	stop(core, vm);
-	return core->now_ns + core->config.worker_stop_timeout_ns;
+	return SCHED_NEVER;
 }
 
 static int64_t settle_stopping(struct core *core, struct vm *vm)
@@ -214,8 +236,18 @@ static int64_t settle_stopping(struct core *core, struct vm *vm)
 	return SCHED_NEVER;
 }
 
-static int64_t settle_killed(struct core *core UNUSED, struct vm *vm UNUSED)
+/* A process that survives SIGKILL sits in the driver: nobody is left waiting for it. */
+static int64_t settle_killed(struct core *core, struct vm *vm)
 {
+	int64_t deadline_ns = vm->worker.since_ns + core->config.worker_kill_timeout_ns;
+
+	if (vm->worker.stuck)
+		return SCHED_NEVER;
+	if (core->now_ns < deadline_ns)
+		return deadline_ns;
+	vm->worker.stuck = true;
+	core_push_action(core, CORE_ACTION_WORKER_STUCK, vm);
+	jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_UNAVAILABLE);
 	return SCHED_NEVER;
 }
 
@@ -227,7 +259,13 @@ void worker_settle(struct core *core, struct vm *vm)
 		[CORE_WORKER_KILLED] = settle_killed,
 	};
 
-	vm->deadline_ns = settle[vm->worker.state](core, vm);
+	enum core_worker_state state;
+
+	/* A step into another state leaves the deadline to that state. */
+	do {
+		state = vm->worker.state;
+		vm->deadline_ns = settle[state](core, vm);
+	} while (vm->worker.state != state);
 	vm->deadline_ns = min_i64(vm->deadline_ns, quarantine_settle(core, vm));
 	if (vm->deadline_ns == SCHED_NEVER)
 		heap_remove(&core->timers, &vm->timer);
@@ -299,6 +337,7 @@ void core_worker_dead(struct core *core, int64_t now_ns, uint32_t number, uint64
 		return;
 	was = vm->worker.state;
 	enter(core, vm, CORE_WORKER_NONE);
+	vm->worker.stuck = false;
 	core->worker_count--;
 	core->gpus[vm->gpu].workers--;
 	vm->worker.idle_since_ns = SCHED_NEVER;
@@ -312,7 +351,7 @@ void core_worker_dead(struct core *core, int64_t now_ns, uint32_t number, uint64
 		start_failed(core, vm);
 	core_gpu_check_drained(core, vm->gpu);
 	vm_place(core, vm);
-	worker_settle(core, vm);
 	next_in_line(core);
+	worker_settle(core, vm);
 	core_dispatch(core);
 }

@@ -87,6 +87,15 @@ static void do_store(struct mediator *mediator, const struct core_action *action
 	}
 }
 
+static void do_worker_stuck(struct mediator *mediator UNUSED, const struct core_action *action)
+{
+	char label[160];
+
+	log_error("%s: its worker on GPU %u survives SIGKILL: it hangs in the driver; "
+	          "the GPU needs a reset",
+	          vm_entry_label(label, sizeof(label), action->owner), action->gpu);
+}
+
 static void do_gpu_drained(struct mediator *mediator, const struct core_action *action)
 {
 	log_info("GPU %u (%s) is drained", action->gpu, mediator->gpus.gpus[action->gpu].name);
@@ -119,6 +128,7 @@ void mediator_pump(struct mediator *mediator)
 		[CORE_ACTION_START_WORKER] = do_start_worker,
 		[CORE_ACTION_STOP_WORKER] = do_stop_worker,
 		[CORE_ACTION_KILL_WORKER] = do_kill_worker,
+		[CORE_ACTION_WORKER_STUCK] = do_worker_stuck,
 		[CORE_ACTION_SEND_JOB] = do_send_job,
 		[CORE_ACTION_ANSWER] = do_answer,
 		[CORE_ACTION_STORE] = do_store,

@@ -37,9 +37,9 @@ struct connection {
 	struct guest_port *port; /* NULL on the legacy socket before the first message */
 	struct stream *stream;
 	uint64_t client;
-	bool extended; /* it said HELLO */
-	bool spoken;   /* a message has come */
-	bool broken;   /* to be closed once its data callback is over */
+	uint32_t features; /* VGPU_FEATURE_*, in common by HELLO; 0 before it */
+	bool spoken;       /* a message has come */
+	bool broken;       /* to be closed once its data callback is over */
 };
 
 TAILQ_HEAD(connection_list, connection);
@@ -201,9 +201,9 @@ static void on_hello(struct connection *connection, const struct vgpu_socket_hea
 		break_off(connection, "HELLO is too short");
 		return;
 	}
-	connection->extended = true;
+	connection->features = vgpu_get_le32(payload + 4) & GUEST_FEATURES;
 	vgpu_put_le32(reply, VGPU_HELLO_VERSION);
-	vgpu_put_le32(reply + 4, vgpu_get_le32(payload + 4) & GUEST_FEATURES);
+	vgpu_put_le32(reply + 4, connection->features);
 	send_message(connection, VGPU_MSG_HELLO, header->request_id, reply, sizeof(reply));
 }
 
@@ -567,14 +567,15 @@ static void send_refusal(struct connection *connection, uint32_t request_id,
 {
 	uint8_t bytes[VGPU_MESSAGE_BYTES];
 	uint32_t results[2] = {answer->detail, answer->command};
+	bool knows_busy = connection->features & VGPU_FEATURE_BUSY;
 
 	if (answer->code == VGPU_CODE_RATE_LIMITED)
 		results[1] = answer->retry_after_us;
-	if (connection->extended && answer->code == VGPU_CODE_RATE_LIMITED) {
+	if (knows_busy && answer->code == VGPU_CODE_RATE_LIMITED) {
 		vgpu_put_le32(bytes, results[0]);
 		vgpu_put_le32(bytes + 4, results[1]);
 		send_message(connection, VGPU_MSG_BUSY, request_id, bytes, VGPU_BUSY_BYTES);
-	} else if (connection->extended && answer->code == VGPU_CODE_QUARANTINED) {
+	} else if (knows_busy && answer->code == VGPU_CODE_QUARANTINED) {
 		send_message(connection, VGPU_MSG_QUARANTINED, request_id, NULL, 0);
 	} else {
 		send_message(connection, VGPU_MSG_RESPONSE, request_id, bytes,
