@@ -22,11 +22,11 @@
 #include "base/util.h"
 #include "vgpu/wire.h"
 
-#define SPIN_NS         (100 * NS_PER_US)
-#define PAUSE_MIN_NS    (20 * NS_PER_US)
-#define PAUSE_MAX_NS    NS_PER_MS
-#define ALL_ONES        UINT32_MAX /* what a bus reads where nothing answers */
-#define PAUSE_PER_SHARE 4          /* a pause is at most a quarter of the wait before it */
+#define SPIN_NS       (200 * NS_PER_US)
+#define PAUSE_MIN_NS  (20 * NS_PER_US)
+#define PAUSE_MAX_NS  NS_PER_MS
+#define ALL_ONES      UINT32_MAX /* what a bus reads where nothing answers */
+#define PAUSE_DIVISOR 4          /* a pause is at most a quarter of the wait before it */
 
 struct mmio {
 	struct transport transport;
@@ -64,7 +64,7 @@ static bool pause_until(struct mmio *mmio, int64_t since_ns, int64_t deadline_ns
 	if (now_ns >= deadline_ns)
 		return true;
 	if (now_ns - since_ns >= SPIN_NS) {
-		pause_ns = max_i64(PAUSE_MIN_NS, (now_ns - since_ns) / PAUSE_PER_SHARE);
+		pause_ns = max_i64(PAUSE_MIN_NS, (now_ns - since_ns) / PAUSE_DIVISOR);
 		pause_ns = min_i64(pause_ns, PAUSE_MAX_NS);
 		guest_env_sleep_ns(&mmio->env, min_i64(pause_ns, deadline_ns - now_ns));
 	}

@@ -350,24 +350,26 @@ int cuCtxCreate_v2(void **context, unsigned int flags UNUSED, int device UNUSED)
 	return SUCCESS;
 }
 
-int cuCtxDestroy_v2(void *context)
-{
-	if (context != &gpu)
-		return INVALID_VALUE;
-	gpu.helper_ends = true;
-	sem_post(&gpu.helper_asked);
-	pthread_join(gpu.helper, NULL);
-	while (gpu.block_count)
-		free(gpu.blocks[--gpu.block_count]);
-	return SUCCESS;
-}
-
 static void wait_until(int64_t time_ns)
 {
 	const struct timespec until = {time_ns / NS_PER_SEC, time_ns % NS_PER_SEC};
 
 	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
 		;
+}
+
+/* Like the driver's it waits for what runs. */
+int cuCtxDestroy_v2(void *context)
+{
+	if (context != &gpu)
+		return INVALID_VALUE;
+	wait_until(min_i64(gpu.busy_until_ns, gpu.fault_ns));
+	gpu.helper_ends = true;
+	sem_post(&gpu.helper_asked);
+	pthread_join(gpu.helper, NULL);
+	while (gpu.block_count)
+		free(gpu.blocks[--gpu.block_count]);
+	return SUCCESS;
 }
 
 int cuCtxSynchronize(void)

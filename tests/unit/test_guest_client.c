@@ -38,6 +38,7 @@ static void test_parse(void **state UNUSED)
 	assert_true(parse_integer("-2147483648", INT32_MIN, INT32_MAX, &value));
 	assert_false(parse_integer("-2147483649", INT32_MIN, INT32_MAX, &value));
 	assert_false(parse_integer("2147483648", INT32_MIN, INT32_MAX, &value));
+	assert_false(parse_integer("9223372036854775808", 0, INT64_MAX, &value));
 }
 
 static void test_histogram(void **state UNUSED)

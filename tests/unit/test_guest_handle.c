@@ -369,6 +369,14 @@ static void test_stray_answers(void **state UNUSED)
 	assert_int_equal(vgpu_wait(vgpu, id, 1000, &response), VGPU_E_TIMED_OUT);
 	vgpu_get_stats(vgpu, &stats);
 	assert_int_equal(stats.dropped, 2);
+	/* A peer that invents answers without end does not outlast a timeout. */
+	for (uint32_t i = fake.available; i < 8; i++) {
+		script(&fake, VGPU_CODE_OK, NULL, 0);
+		fake.script[i].id = id + 1;
+		fake.order[i] = 0;
+	}
+	assert_int_equal(vgpu_wait(vgpu, id, 0, &response), VGPU_E_TIMED_OUT);
+	assert_int_equal(fake.waited, 4);
 	vgpu_close(vgpu);
 }
 

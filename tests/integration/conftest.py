@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures that the integration tests share."""
+
+import contextlib
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+import mediator as harness
+
+
+@pytest.fixture
+def directory():
+    """A directory of the test's own with a name so short that socket paths fit."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="vgpu-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def new_mediator(directory):
+    """new_mediator(name) makes a Mediator that is not started yet."""
+    with contextlib.ExitStack() as stack:
+
+        def make(name="m"):
+            path = directory / name
+            path.mkdir()
+            return stack.enter_context(contextlib.closing(harness.Mediator(path)))
+
+        yield make
+
+
+@pytest.fixture
+def mediator(new_mediator):
+    """A mediator that runs, with the cpu backend and operations for tests."""
+    return new_mediator().start()
+
+
+@pytest.fixture(scope="session")
+def namespaces():
+    """Tests that mount need a mount namespace of their own."""
+    probe = subprocess.run(
+        ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /mnt"], capture_output=True, check=False
+    )
+    if probe.returncode != 0:
+        pytest.skip("no mount namespaces here")
