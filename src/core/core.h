@@ -255,6 +255,13 @@ void core_gpu_set_draining(struct core *core, int64_t now_ns, uint32_t gpu, bool
  */
 void core_vm_restore_fault(struct core *core, uint32_t vm, int64_t at_ns, int64_t points);
 
+/*
+ * An operator ends a job: a queued one is taken out; with one that a worker has, the
+ * worker goes, and what else was sent to it fails. No fault is counted. Returns 0, or
+ * -ENOENT when there is no such job.
+ */
+int core_job_cancel(struct core *core, int64_t now_ns, uint64_t id);
+
 void core_store_done(struct core *core, int64_t now_ns, uint64_t ticket, bool stored);
 
 /* Nothing happened but time. Due at core_deadline_ns(), harmless at any other time. */
@@ -292,6 +299,18 @@ struct core_pool_stats {
 
 void core_pool_stats(const struct core *core, uint32_t pool, struct core_pool_stats *out);
 void core_gpu_stats(const struct core *core, uint32_t gpu, struct sched_stats *out);
+
+struct core_job_info {
+	uint64_t id;
+	void *owner; /* of the VM */
+	uint32_t opcode;
+	bool running;   /* a worker has it */
+	int64_t age_ns; /* since it was accepted */
+};
+
+/* Calls @each for every job accepted and not answered, VM by VM, the oldest first. */
+void core_jobs_walk(const struct core *core,
+                    void (*each)(void *context, const struct core_job_info *info), void *context);
 
 const char *core_worker_state_name(enum core_worker_state state);
 const char *core_fault_name(enum core_fault fault);

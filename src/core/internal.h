@@ -29,8 +29,7 @@ enum job_state {
 struct job {
 	TAILQ_ENTRY(job) link;
 	enum job_state state;
-	uint32_t index;
-	uint32_t generation; /* counts the uses of this slot */
+	uint64_t id; /* never used twice */
 	uint64_t client;
 	uint64_t cookie;
 	uint32_t opcode;
@@ -121,9 +120,10 @@ struct core {
 	uint32_t vm_slots;
 	uint32_t vm_count;
 
-	struct job **jobs; /* by index */
+	struct job **jobs; /* all there are, used or free */
 	uint32_t job_slots;
 	uint32_t job_count; /* accepted and unanswered */
+	uint64_t last_job;
 	struct job_list free_jobs;
 
 	struct gpu gpus[CORE_MAX_GPUS];

@@ -16,11 +16,6 @@ enum { RESET_RETRY_US = 1000000 };
 
 /* ---- Slots ------------------------------------------------------------------ */
 
-static uint64_t job_name(const struct job *job)
-{
-	return (uint64_t)job->generation << 32 | job->index;
-}
-
 static int grow_slots(struct core *core)
 {
 	uint32_t slots = core->job_slots, more = slots ? slots : 64;
@@ -34,7 +29,6 @@ static int grow_slots(struct core *core)
 		jobs[i] = calloc(1, sizeof(**jobs));
 		if (!jobs[i])
 			return i == slots ? -ENOMEM : 0;
-		jobs[i]->index = i;
 		core->job_slots = i + 1;
 		TAILQ_INSERT_TAIL(&core->free_jobs, jobs[i], link);
 	}
@@ -51,7 +45,7 @@ static struct job *take_slot(struct core *core)
 		return NULL;
 	job = TAILQ_FIRST(&core->free_jobs);
 	TAILQ_REMOVE(&core->free_jobs, job, link);
-	job->generation++;
+	job->id = ++core->last_job;
 	core->job_count++;
 	return job;
 }
@@ -100,7 +94,7 @@ void job_answer(struct core *core, struct vm *vm, struct job *job, const struct 
 {
 	struct core_action *action = core_push_action(core, CORE_ACTION_ANSWER, vm);
 
-	action->job = job_name(job);
+	action->job = job->id;
 	action->opcode = job->opcode;
 	action->client = job->client;
 	action->cookie = job->cookie;
@@ -352,7 +346,7 @@ void job_send_head(struct core *core, struct vm *vm)
 	histogram_record(&core->pools[vm->settings.pool].wait, core->now_ns - job->accepted_ns);
 	if (vm->in_flight_count == 1)
 		head_changed(core, vm);
-	action->job = job_name(job);
+	action->job = job->id;
 	action->opcode = job->opcode;
 	action->payload = job->payload;
 	worker_settle(core, vm);
@@ -396,29 +390,21 @@ static void job_raised_exception(struct core *core, struct vm *vm, struct job *j
 }
 
 /* The job of that name, if the VM's present worker has it. */
-static struct job *find_in_flight(const struct core *core, const struct vm *vm, uint64_t generation,
-                                  uint64_t name)
+static struct job *find_in_flight(const struct vm *vm, uint64_t generation, uint64_t id)
 {
-	uint32_t index = (uint32_t)name;
 	struct job *job;
 
-	if (vm->worker.state != CORE_WORKER_READY || vm->worker.generation != generation ||
-	    index >= core->job_slots)
+	if (vm->worker.state != CORE_WORKER_READY || vm->worker.generation != generation)
 		return NULL;
-	job = core->jobs[index];
-	if (job->state != JOB_IN_FLIGHT || job_name(job) != name)
-		return NULL;
-	/* Another VM's job has another VM's list: a worker can only name its own. */
-	for (const struct job *own = TAILQ_FIRST(&vm->in_flight); own;
-	     own = TAILQ_NEXT(own, link)) {
-		if (own == job)
+	TAILQ_FOREACH (job, &vm->in_flight, link) {
+		if (job->id == id)
 			return job;
 	}
 	return NULL;
 }
 
 int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t generation,
-                  uint64_t name, const struct core_result *result)
+                  uint64_t id, const struct core_result *result)
 {
 	struct vm *vm = number < core->vm_slots ? core->vms[number] : NULL;
 	struct core_answer answer = {
@@ -430,7 +416,7 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 	struct job *job;
 
 	core_advance(core, now_ns);
-	job = vm ? find_in_flight(core, vm, generation, name) : NULL;
+	job = vm ? find_in_flight(vm, generation, id) : NULL;
 	if (!job) {
 		core->stale_events++;
 		return -ESTALE;
@@ -447,6 +433,80 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 		job_answer(core, vm, job, &answer, result->result);
 		core_policy(core)->job_done(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
 		head_changed(core, vm);
+	}
+	worker_settle(core, vm);
+	core_dispatch(core);
+	return 0;
+}
+
+/* ---- For operators -------------------------------------------------------------------- */
+
+static void walk_list(const struct core *core, const struct vm *vm, const struct job_list *list,
+                      void (*each)(void *context, const struct core_job_info *info), void *context)
+{
+	const struct job *job;
+
+	TAILQ_FOREACH (job, list, link) {
+		const struct core_job_info info = {
+			.id = job->id,
+			.owner = vm->owner,
+			.opcode = job->opcode,
+			.running = job->state == JOB_IN_FLIGHT,
+			.age_ns = core->now_ns - job->accepted_ns,
+		};
+
+		each(context, &info);
+	}
+}
+
+void core_jobs_walk(const struct core *core,
+                    void (*each)(void *context, const struct core_job_info *info), void *context)
+{
+	for (uint32_t i = 0; i < core->vm_slots; i++) {
+		if (!core->vms[i])
+			continue;
+		walk_list(core, core->vms[i], &core->vms[i]->in_flight, each, context);
+		walk_list(core, core->vms[i], &core->vms[i]->queued, each, context);
+	}
+}
+
+static struct job *find_job(const struct core *core, uint64_t id, struct vm **vm)
+{
+	struct job *job;
+
+	for (uint32_t i = 0; i < core->vm_slots; i++) {
+		*vm = core->vms[i];
+		if (!*vm)
+			continue;
+		TAILQ_FOREACH (job, &(*vm)->queued, link) {
+			if (job->id == id)
+				return job;
+		}
+		TAILQ_FOREACH (job, &(*vm)->in_flight, link) {
+			if (job->id == id)
+				return job;
+		}
+	}
+	return NULL;
+}
+
+int core_job_cancel(struct core *core, int64_t now_ns, uint64_t id)
+{
+	const struct core_answer answer = {.code = VGPU_CODE_CANCELLED, .command = UINT32_MAX};
+	struct vm *vm;
+	struct job *job = find_job(core, id, &vm);
+
+	core_advance(core, now_ns);
+	if (!job)
+		return -ENOENT;
+	if (job->state == JOB_QUEUED) {
+		job_answer(core, vm, job, &answer, NULL);
+		core_policy(core)->jobs_dropped(core->gpus[vm->gpu].sched, core->now_ns, vm->sched,
+		                                1);
+	} else {
+		job_answer(core, vm, job, &answer, NULL);
+		jobs_fail_in_flight(core, vm, VGPU_CODE_CONTEXT_LOST, false);
+		worker_kill(core, vm);
 	}
 	worker_settle(core, vm);
 	core_dispatch(core);

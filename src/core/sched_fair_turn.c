@@ -232,7 +232,7 @@ static struct sched_vm *first_to_feed(const struct sched *sched)
 	return NULL;
 }
 
-/* The longest tag of a turn that has overrun: whoever starts before it may enter. */
+/* What the open turns ask of a VM that is to be admitted beside them now. */
 static void fill_gate(const struct sched *sched, struct fair_gate *gate, int64_t now_ns)
 {
 	const struct sched_vm *vm;

@@ -174,60 +174,122 @@ static void on_show_config(void *owner, struct admin_call *call, const json_t *p
 	admin_call_result(call, object);
 }
 
+/* What a walk over connections, workers or jobs adds its objects to. */
+struct listing {
+	struct mediator *mediator;
+	const struct vm_entry *entry; /* of connections */
+	json_t *list;
+};
+
+static void add_connection(void *context, const struct guest_connection *connection)
+{
+	struct listing *listing = context;
+	json_t *object = vm_identity(listing->entry);
+
+	if (!object)
+		return;
+	put(object, "peer_pid", json_integer(connection->pid));
+	put(object, "peer_uid", json_integer(connection->uid));
+	put(object, "since_s", json_real(to_seconds(clock_monotonic_ns() - connection->since_ns)));
+	put(object, "requests", json_integer((json_int_t)connection->requests));
+	put(object, "extended", json_boolean(connection->extended));
+	put(object, "paused", json_boolean(listing->entry->full));
+	json_array_append_new(listing->list, object);
+}
+
 static void on_show_connections(void *owner, struct admin_call *call, const json_t *params UNUSED)
 {
-	struct mediator *mediator = owner;
-	json_t *list = json_array();
+	struct listing listing = {.mediator = owner, .list = json_array()};
+
+	TAILQ_FOREACH (listing.entry, &listing.mediator->vms, link) {
+		if (listing.entry->port)
+			guest_port_walk(listing.entry->port, add_connection, &listing);
+	}
+	admin_call_result(call, json_pack("{s:o}", "connections", listing.list));
+}
+
+static const struct vm_entry *find_core_vm(const struct mediator *mediator, uint32_t core_vm)
+{
 	const struct vm_entry *entry;
 
 	TAILQ_FOREACH (entry, &mediator->vms, link) {
-		json_t *object = entry->port ? vm_identity(entry) : NULL;
-
-		if (!object)
-			continue;
-		put(object, "connected", json_integer(guest_port_connections(entry->port)));
-		put(object, "paused", json_boolean(entry->full));
-		json_array_append_new(list, object);
+		if (entry->core_vm == core_vm)
+			return entry;
 	}
-	admin_call_result(call, json_pack("{s:o}", "connections", list));
+	return NULL;
 }
 
 static void add_worker(void *context, const struct worker_info *info)
 {
-	json_array_append_new(context, json_pack("{s:i, s:I, s:i, s:b, s:s}", "vm", (int)info->vm,
-	                                         "generation", (json_int_t)info->generation, "pid",
-	                                         (int)info->pid, "ready", (int)info->ready,
-	                                         "device", info->device.name));
-}
+	struct listing *listing = context;
+	const struct vm_entry *entry = find_core_vm(listing->mediator, info->vm);
+	json_t *object = entry ? vm_identity(entry) : NULL;
+	struct core_vm_stats stats;
 
-/* Puts the VM's names in place of the core's number for it. */
-static void name_workers(struct mediator *mediator, json_t *workers)
-{
-	const struct vm_entry *entry;
-	json_t *worker;
-	size_t i;
-
-	json_array_foreach (workers, i, worker) {
-		json_int_t number = json_integer_value(json_object_get(worker, "vm"));
-
-		json_object_del(worker, "vm");
-		TAILQ_FOREACH (entry, &mediator->vms, link) {
-			if (entry->core_vm != number)
-				continue;
-			put(worker, "vm_uuid", json_string(entry->uuid));
-			put(worker, "vm_name", text_or_null(entry->name));
-		}
-	}
+	if (!object)
+		return;
+	core_vm_stats(listing->mediator->core, clock_monotonic_ns(), info->vm, &stats);
+	put(object, "pid", json_integer(info->pid));
+	put(object, "generation", json_integer((json_int_t)info->generation));
+	put(object, "ready", json_boolean(info->ready));
+	put(object, "state", json_string(core_worker_state_name(stats.worker)));
+	put(object, "backend", json_string(listing->mediator->gpus.cuda ? "cuda" : "cpu"));
+	put(object, "gpu", json_integer(stats.gpu));
+	put(object, "device", text_or_null(info->device.name));
+	put(object, "age_s", json_real(to_seconds(clock_monotonic_ns() - info->since_ns)));
+	put(object, "in_flight", json_integer(stats.in_flight));
+	json_array_append_new(listing->list, object);
 }
 
 static void on_list_workers(void *owner, struct admin_call *call, const json_t *params UNUSED)
 {
-	struct mediator *mediator = owner;
-	json_t *list = json_array();
+	struct listing listing = {.mediator = owner, .list = json_array()};
 
-	worker_host_walk(mediator->workers, add_worker, list);
-	name_workers(mediator, list);
-	admin_call_result(call, json_pack("{s:o}", "workers", list));
+	worker_host_walk(listing.mediator->workers, add_worker, &listing);
+	admin_call_result(call, json_pack("{s:o}", "workers", listing.list));
+}
+
+static void add_job(void *context, const struct core_job_info *info)
+{
+	struct listing *listing = context;
+	const struct vm_entry *entry = info->owner;
+
+	json_array_append_new(listing->list,
+	                      json_pack("{s:I, s:s, s:o, s:o, s:s, s:I}", "job",
+	                                (json_int_t)info->id, "vm_uuid", entry->uuid, "vm_name",
+	                                text_or_null(entry->name), "opcode",
+	                                json_sprintf("0x%04x", info->opcode), "state",
+	                                info->running ? "running" : "queued", "age_us",
+	                                (json_int_t)(info->age_ns / NS_PER_US)));
+}
+
+static void on_list_jobs(void *owner, struct admin_call *call, const json_t *params UNUSED)
+{
+	struct listing listing = {.mediator = owner, .list = json_array()};
+
+	core_tick(listing.mediator->core, clock_monotonic_ns());
+	core_jobs_walk(listing.mediator->core, add_job, &listing);
+	admin_call_result(call, json_pack("{s:o}", "jobs", listing.list));
+	mediator_pump(listing.mediator);
+}
+
+static void on_cancel_job(void *owner, struct admin_call *call, const json_t *params)
+{
+	const json_t *job = json_object_get(params, "job");
+	struct mediator *mediator = owner;
+
+	if (!json_is_integer(job) || json_integer_value(job) < 0) {
+		admin_call_error(call, ADMIN_E_PARAMS, "job must be a number that list-jobs shows");
+		return;
+	}
+	if (core_job_cancel(mediator->core, clock_monotonic_ns(),
+	                    (uint64_t)json_integer_value(job)) < 0)
+		admin_call_error(call, ADMIN_E_FAILED,
+		                 "no job %lld waits or runs; list-jobs shows those that do",
+		                 (long long)json_integer_value(job));
+	else
+		admin_call_result(call, json_pack("{s:I}", "cancelled", json_integer_value(job)));
+	mediator_pump(mediator);
 }
 
 static void on_weights(void *owner, struct admin_call *call, const json_t *params UNUSED)
@@ -264,6 +326,8 @@ const struct admin_method admin_methods[] = {
 	{"show-config", "every configuration key and its value", on_show_config},
 	{"show-connections", "the VMs' connections", on_show_connections},
 	{"list-workers", "the worker processes", on_list_workers},
+	{"list-jobs", "the jobs that wait or run", on_list_jobs},
+	{"cancel-job", "end a job: {\"job\": number}", on_cancel_job},
 	{"weights", "weights, priorities and shares", on_weights},
 	{"show-metrics", "all metrics as Prometheus text", on_show_metrics},
 	{NULL, NULL, NULL},

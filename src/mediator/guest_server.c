@@ -36,6 +36,9 @@ struct connection {
 	struct guest_server *server;
 	struct guest_port *port; /* NULL on the legacy socket before the first message */
 	struct stream *stream;
+	struct ucred peer;
+	int64_t since_ns;
+	uint64_t requests;
 	uint64_t client;
 	uint32_t features; /* VGPU_FEATURE_*, in common by HELLO; 0 before it */
 	bool spoken;       /* a message has come */
@@ -163,6 +166,7 @@ static void on_request(struct connection *connection, const struct vgpu_socket_h
 	enum vgpu_code code = request_decode(&request, payload, header->payload_bytes, &why);
 	struct message *message = NULL;
 
+	connection->requests++;
 	if (code == VGPU_CODE_OK) {
 		message = message_new(payload, header->payload_bytes);
 		if (!message) {
@@ -327,6 +331,7 @@ static void connection_add(struct listener *listener, int fd)
 	struct guest_server *server = listener->server;
 	struct guest_port *port = listener->port;
 	struct connection *connection = calloc(1, sizeof(*connection));
+	socklen_t size = sizeof(connection->peer);
 
 	if (!connection) {
 		close(fd);
@@ -335,6 +340,9 @@ static void connection_add(struct listener *listener, int fd)
 	connection->server = server;
 	connection->port = port;
 	connection->client = ++server->last_client;
+	connection->since_ns = clock_monotonic_ns();
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &connection->peer, &size) < 0)
+		connection->peer = (struct ucred){0};
 	if (stream_new(&connection->stream, server->base, fd, &stream_ops, connection) < 0) {
 		free(connection);
 		return;
@@ -473,6 +481,25 @@ void guest_port_resume(struct guest_port *port)
 		return;
 	TAILQ_FOREACH (connection, &port->connections, link)
 		stream_pause(connection->stream, false);
+}
+
+void guest_port_walk(const struct guest_port *port,
+                     void (*each)(void *context, const struct guest_connection *connection),
+                     void *context)
+{
+	const struct connection *connection;
+
+	TAILQ_FOREACH (connection, &port->connections, link) {
+		const struct guest_connection info = {
+			.pid = connection->peer.pid,
+			.uid = connection->peer.uid,
+			.since_ns = connection->since_ns,
+			.requests = connection->requests,
+			.extended = connection->features != 0,
+		};
+
+		each(context, &info);
+	}
 }
 
 uint32_t guest_port_connections(const struct guest_port *port)

@@ -65,6 +65,19 @@ void guest_port_close(struct guest_port *port);
 /* There is room again: goes on reading. */
 void guest_port_resume(struct guest_port *port);
 
+struct guest_connection {
+	int32_t pid; /* of the peer, as the kernel says; 0 = unknown */
+	uint32_t uid;
+	int64_t since_ns; /* of CLOCK_MONOTONIC */
+	uint64_t requests;
+	bool extended; /* it said HELLO */
+};
+
+/* Calls @each for every connection of the port. */
+void guest_port_walk(const struct guest_port *port,
+                     void (*each)(void *context, const struct guest_connection *connection),
+                     void *context);
+
 uint32_t guest_port_connections(const struct guest_port *port);
 
 /* One socket for all VMs, where the vm_id of the first message is believed. */

@@ -39,6 +39,7 @@ struct process {
 	struct event *readable;
 	struct event *failed; /* made active when it could not be started */
 	bool ready;
+	int64_t since_ns;
 	bool expected; /* we asked it to end */
 	struct worker_device device;
 };
@@ -403,6 +404,7 @@ void worker_host_start(struct worker_host *host, uint32_t vm, uint64_t generatio
 	process->host = host;
 	process->vm = vm;
 	process->generation = generation;
+	process->since_ns = clock_monotonic_ns();
 	process->fd = process->pid = -1;
 	snprintf(process->label, sizeof(process->label), "%s", label);
 	TAILQ_INSERT_TAIL(&host->processes, process, link);
@@ -479,6 +481,7 @@ void worker_host_walk(struct worker_host *host,
 			.generation = process->generation,
 			.pid = process->pid,
 			.ready = process->ready,
+			.since_ns = process->since_ns,
 			.device = process->device,
 		};
 

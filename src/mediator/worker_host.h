@@ -65,6 +65,7 @@ struct worker_info {
 	uint64_t generation;
 	int32_t pid;
 	bool ready;
+	int64_t since_ns;            /* of CLOCK_MONOTONIC */
 	struct worker_device device; /* once ready */
 };
 

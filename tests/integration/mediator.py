@@ -19,6 +19,7 @@ import socket
 import sqlite3
 import struct
 import subprocess
+import threading
 import time
 from collections import namedtuple
 
@@ -177,12 +178,11 @@ class Device:
                 return bytes(rest)
             rest += part
 
-    def silent(self):
-        """True if nothing lies there to be read and the connection is open."""
-        try:
-            return self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) is None
-        except BlockingIOError:
-            return True
+    def nothing_more(self):
+        """What comes next is the answer to a ping: nothing lay there before it."""
+        self.send(wire.MSG_PING, b"fence", id_=0x70696E67)
+        header, payload = self.receive()
+        assert (header.type, payload) == (wire.MSG_PONG, b"fence"), (header, payload)
 
 
 # ---- The mediator -----------------------------------------------------------
@@ -393,6 +393,10 @@ class Mediator:
             raise Refusal(answer["error"])
         return answer["result"]
 
+    def ping(self):
+        """Returns when everything that had come before this has been handled once."""
+        return self.call("ping")
+
     def reload(self):
         return self.call("reload")
 
@@ -430,10 +434,7 @@ class Mediator:
         return self.closing.enter_context(Device(self.socket_of(uuid), hello))
 
     def connections(self, uuid):
-        for vm in self.call("show-connections")["connections"]:
-            if vm["vm_uuid"] == uuid:
-                return vm["connected"]
-        return None
+        return sum(c["vm_uuid"] == uuid for c in self.call("show-connections")["connections"])
 
     # ---- what it holds
 
@@ -455,3 +456,38 @@ def connect_raw(path):
     if code != errno.EAGAIN:
         raise OSError(code, os.strerror(code))
     return None
+
+
+# ---- Someone who must not notice --------------------------------------------
+
+
+class Neighbour:
+    """A VM that runs job after job while something else goes on, and checks each."""
+
+    def __init__(self, mediator, uuid):
+        self.device = mediator.connect(uuid)
+        self.device.works()
+        self.jobs = 0
+        self.failure = None
+        self.leaving = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self):
+        try:
+            while not self.leaving.is_set():
+                assert self.device.add(self.jobs, 0x10000) == self.jobs + 0x10000
+                self.jobs += 1
+        except BaseException as failure:  # pylint: disable=broad-except
+            self.failure = failure
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        seen = self.jobs
+        # One more job after whatever happened, or it has failed before.
+        wait_for(lambda: self.failure or self.jobs > seen + 1, "a job of the neighbour")
+        self.leaving.set()
+        self.thread.join(LIMIT_S)
+        assert self.failure is None, f"the neighbour: {self.failure!r}"

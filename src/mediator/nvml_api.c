@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See nvml_api.h. Several rows may fill one member: the first symbol that is there
+ * wins, so newer versions with the same arguments come first.
+ */
+#include "mediator/nvml_api.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/util.h"
+
+#define REQUIRED(name, member)                                \
+	{                                                     \
+		name, offsetof(struct nvml_api, member), true \
+	}
+#define OPTIONAL(name, member)                                 \
+	{                                                      \
+		name, offsetof(struct nvml_api, member), false \
+	}
+
+static const struct {
+	const char *name;
+	size_t offset; /* of the pointer in struct nvml_api */
+	bool required;
+} symbols[] = {
+	REQUIRED("nvmlInit_v2", init),
+	REQUIRED("nvmlInit", init),
+	REQUIRED("nvmlShutdown", shutdown),
+	REQUIRED("nvmlDeviceGetHandleByUUID", handle_by_uuid),
+	OPTIONAL("nvmlErrorString", error_string),
+	OPTIONAL("nvmlSystemGetDriverVersion", driver_version),
+	OPTIONAL("nvmlDeviceGetCount_v2", device_count),
+	OPTIONAL("nvmlDeviceGetCount", device_count),
+	OPTIONAL("nvmlDeviceGetTemperature", temperature),
+	OPTIONAL("nvmlDeviceGetTemperatureThreshold", temperature_threshold),
+	OPTIONAL("nvmlDeviceGetMarginTemperature", margin),
+	OPTIONAL("nvmlDeviceGetUtilizationRates", utilization),
+	OPTIONAL("nvmlDeviceGetMemoryInfo_v2", memory_v2),
+	OPTIONAL("nvmlDeviceGetMemoryInfo", memory),
+	OPTIONAL("nvmlDeviceGetPowerUsage", power),
+	OPTIONAL("nvmlDeviceGetTotalEccErrors", ecc),
+	OPTIONAL("nvmlDeviceGetCurrentClocksEventReasons", clock_reasons),
+	OPTIONAL("nvmlDeviceGetCurrentClocksThrottleReasons", clock_reasons),
+	OPTIONAL("nvmlDeviceGetRemappedRows", rows),
+	OPTIONAL("nvmlDeviceGetRetiredPagesPendingStatus", pages_pending),
+	OPTIONAL("nvmlDeviceGetComputeRunningProcesses_v3", processes),
+	OPTIONAL("nvmlDeviceGetComputeRunningProcesses_v2", processes),
+	OPTIONAL("nvmlDeviceGetComputeRunningProcesses", processes_v1),
+	OPTIONAL("nvmlDeviceGetFieldValues", fields),
+	OPTIONAL("nvmlEventSetCreate", events_create),
+	OPTIONAL("nvmlDeviceRegisterEvents", events_register),
+	OPTIONAL("nvmlEventSetWait_v2", events_wait),
+	OPTIONAL("nvmlEventSetWait", events_wait),
+	OPTIONAL("nvmlEventSetFree", events_free),
+};
+
+/* What helps against errors that operators meet. */
+static const struct {
+	int result;
+	const char *remedy;
+} remedies[] = {
+	{NVML_DRIVER_NOT_LOADED, "is the nvidia kernel module loaded (lsmod)?"},
+	{NVML_LIBRARY_MISMATCH,
+         "kernel module and library differ in version: reboot after a driver update"},
+	{NVML_NO_PERMISSION, "may this process open /dev/nvidiactl?"},
+	{NVML_UNKNOWN_ERROR, "does nvidia-smi work?"},
+};
+
+static void **member_at(struct nvml_api *api, size_t offset)
+{
+	return (void **)(void *)((char *)api + offset);
+}
+
+/* Adds @name to the list in @note, as far as there is room. */
+static void add_missing(char note[NVML_WHY_BYTES], const char *name)
+{
+	size_t used = strlen(note);
+
+	snprintf(note + used, NVML_WHY_BYTES - used, "%s%s", used ? ", " : "", name);
+}
+
+int nvml_api_load(struct nvml_api *out, const char *library, char note[NVML_WHY_BYTES])
+{
+	void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+	struct nvml_api api = {.init = NULL};
+
+	if (!handle) {
+		snprintf(note, NVML_WHY_BYTES,
+		         "%s not found: is the NVIDIA driver installed in this system? (%s)",
+		         library, dlerror());
+		return -ENOENT;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(symbols); i++) {
+		void **member = member_at(&api, symbols[i].offset);
+
+		if (!*member)
+			*member = dlsym(handle, symbols[i].name);
+	}
+	note[0] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(symbols); i++) {
+		/* Told by the name of the last, the oldest version. */
+		bool last =
+			i + 1 == ARRAY_LEN(symbols) || symbols[i + 1].offset != symbols[i].offset;
+
+		if (!last || *member_at(&api, symbols[i].offset))
+			continue;
+		if (symbols[i].required) {
+			snprintf(note, NVML_WHY_BYTES,
+			         "%s has no symbol %s: it is not NVIDIA's management library",
+			         library, symbols[i].name);
+			return -ENOSYS;
+		}
+		add_missing(note, symbols[i].name);
+	}
+	*out = api;
+	return 0;
+}
+
+const char *nvml_api_error(const struct nvml_api *api, int result)
+{
+	const char *text = api->error_string ? api->error_string(result) : NULL;
+
+	return text ? text : "NVML gives no explanation";
+}
+
+const char *nvml_api_remedy(int result)
+{
+	for (size_t i = 0; i < ARRAY_LEN(remedies); i++) {
+		if (remedies[i].result == result)
+			return remedies[i].remedy;
+	}
+	return "";
+}
