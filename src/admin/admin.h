@@ -80,7 +80,6 @@ struct admin {
 	const struct command *command;
 	const char *db_path;
 	const char *socket_path;
-	const char *program;
 	bool json;
 	int64_t xe_timeout_ms;
 	const char *values[OPTION_COUNT]; /* as written; NULL = not given ("" for flags) */

@@ -109,8 +109,7 @@ enum admin_exit admin_open(struct admin *admin, enum registry_mode mode)
 	return ADMIN_DONE;
 }
 
-enum admin_exit admin_call(struct admin *admin, const char *method, json_t *params,
-                           json_t **result)
+enum admin_exit admin_call(struct admin *admin, const char *method, json_t *params, json_t **result)
 {
 	struct link_error why = {.text = "out of memory"};
 	int code = link_call(result, admin->socket_path, method, params, &why);
@@ -158,8 +157,7 @@ static void tell_mediator(struct admin *admin)
 		admin_note("the registry is changed, but the mediator has not taken it over: %s",
 		           why.text);
 	}
-	json_array_foreach(json_object_get(result, "errors"), i, line)
-	{
+	json_array_foreach (json_object_get(result, "errors"), i, line) {
 		if (json_is_string(line))
 			admin_note("the mediator says: %s", json_string_value(line));
 	}
@@ -211,7 +209,6 @@ int main(int argc, char **argv)
 	struct admin admin = {
 		.db_path = "/etc/vgpu/vgpu_config.db",
 		.socket_path = "/run/vgpu/admin.sock",
-		.program = argv[0],
 		.xe_timeout_ms = XE_TIMEOUT_DEFAULT_MS,
 	};
 	enum admin_exit status;

@@ -52,10 +52,8 @@ const struct column record_pool_columns[] = {
 };
 
 const struct column record_fault_columns[] = {
-	{"at", "AT", COLUMN_TIME},
-	{"kind", "KIND", COLUMN_TEXT},
-	{"points", "POINTS", COLUMN_NUMBER},
-	{"detail", "DETAIL", COLUMN_TEXT},
+	{"at", "AT", COLUMN_TIME},           {"kind", "KIND", COLUMN_TEXT},
+	{"points", "POINTS", COLUMN_NUMBER}, {"detail", "DETAIL", COLUMN_TEXT},
 	{NULL, NULL, COLUMN_TEXT},
 };
 
@@ -109,6 +107,14 @@ json_t *record_vms(const struct registry_vms *vms)
 	return records;
 }
 
+void record_note_problems(const struct registry_vms *vms)
+{
+	for (size_t i = 0; i < vms->count; i++) {
+		if (vms->items[i].problem)
+			admin_note("not served: %s", vms->items[i].problem);
+	}
+}
+
 json_t *record_pool(const struct registry_pool *pool)
 {
 	json_t *record = json_object();
@@ -144,8 +150,8 @@ enum admin_exit record_yes_no(struct admin *admin, enum option_id option, bool *
 	*out = strcmp(text, "yes") == 0;
 	if (*out || strcmp(text, "no") == 0)
 		return ADMIN_DONE;
-	return admin_fail(admin, ADMIN_USAGE, "--%s=%s is neither yes nor no",
-	                  options_name(option), text);
+	return admin_fail(admin, ADMIN_USAGE, "--%s=%s is neither yes nor no", options_name(option),
+	                  text);
 }
 
 static enum admin_exit setting_from_option(struct admin *admin, size_t index,
@@ -160,11 +166,10 @@ static enum admin_exit setting_from_option(struct admin *admin, size_t index,
 		return ADMIN_DONE;
 	result = setting_parse(&stored, field, text);
 	if (result < 0)
-		return admin_fail(admin, ADMIN_USAGE, "--%s=%s is %s; allowed is %s", field->name,
-		                  text,
-		                  result == -ERANGE ? "out of range"
-		                                    : "not a number of the form wanted",
-		                  field->range);
+		return admin_fail(
+			admin, ADMIN_USAGE, "--%s=%s is %s; allowed is %s", field->name, text,
+			result == -ERANGE ? "out of range" : "not a number of the form wanted",
+			field->range);
 	out->settings |= 1u << index;
 	setting_put(&out->values, field, stored);
 	return ADMIN_DONE;
@@ -273,8 +278,8 @@ char *record_change_from_json(const json_t *object, struct registry_vm_change *o
 	           json_integer_value(id) > UINT32_MAX))
 		return reason("vm_id is no whole number from 0 to %" PRIu32, UINT32_MAX);
 	out->vm_id = (uint32_t)json_integer_value(id);
-	if (pool && (!json_is_string(pool) ||
-	             pool_parse(&out->values.pool, json_string_value(pool)) < 0))
+	if (pool &&
+	    (!json_is_string(pool) || pool_parse(&out->values.pool, json_string_value(pool)) < 0))
 		return reason("pool is neither \"A\" nor \"B\"");
 	if (priority && (!json_is_string(priority) ||
 	                 priority_parse(&out->values.priority, json_string_value(priority)) < 0))

@@ -14,6 +14,9 @@ json_t *record_pool(const struct registry_pool *pool);
 json_t *record_fault(const struct registry_fault *fault);
 json_t *record_vms(const struct registry_vms *vms);
 
+/* A remark about every VM that is not served, whose bad values appear as defaults elsewhere. */
+void record_note_problems(const struct registry_vms *vms);
+
 /* A string that JSON can hold, whatever its bytes; null for NULL. */
 json_t *record_text(const char *text);
 

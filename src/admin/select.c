@@ -25,10 +25,11 @@ static enum admin_exit name_from_registry(struct admin *admin, const char *name,
 		return status;
 	result = registry_vm_find_name(admin->registry, name, &vms);
 	if (result == REGISTRY_E_NOT_FOUND)
-		return admin_fail(admin, ADMIN_NO_SUCH_VM,
-		                  "no VM named \"%s\" in the registry, and xe cannot be asked (%s); "
-		                  "name the VM with --vm-uuid",
-		                  name, reason);
+		return admin_fail(
+			admin, ADMIN_NO_SUCH_VM,
+			"no VM named \"%s\" in the registry, and xe cannot be asked (%s); "
+			"name the VM with --vm-uuid",
+			name, reason);
 	if (result != 0) {
 		status = admin_fail_registry(admin, result);
 		for (size_t i = 0; i < vms.count; i++)
@@ -51,10 +52,11 @@ static enum admin_exit name_resolve(struct admin *admin, const char *name, char 
 		return admin_fail(admin, ADMIN_USAGE, "--vm-name is empty; use --vm-uuid");
 	result = xe_find_vms(&found, name, admin->xe_timeout_ms, &why);
 	if (result == XE_E_CONTROL)
-		return admin_fail(admin, ADMIN_USAGE,
-		                  "--vm-name=%s has control characters, which xe must not be given; "
-		                  "use --vm-uuid",
-		                  name);
+		return admin_fail(
+			admin, ADMIN_USAGE,
+			"--vm-name=%s has control characters, which xe must not be given; "
+			"use --vm-uuid",
+			name);
 	if (result == XE_E_UNAVAILABLE)
 		return name_from_registry(admin, name, why.text, uuid);
 	if (result != 0)
@@ -72,7 +74,8 @@ static enum admin_exit name_resolve(struct admin *admin, const char *name, char 
 		                  name);
 	if (found.count > 1) {
 		admin_fail(admin, ADMIN_SEVERAL_VMS,
-		           "%zu VMs are named \"%s\"; choose one with --vm-uuid:", found.count, name);
+		           "%zu VMs are named \"%s\"; choose one with --vm-uuid:", found.count,
+		           name);
 		for (size_t i = 0; i < found.count; i++)
 			fprintf(stderr, "  %s\n", found.items[i]);
 		return ADMIN_SEVERAL_VMS;
@@ -195,6 +198,7 @@ enum admin_exit select_pool(struct admin *admin, uint32_t *pool)
 	if (!text)
 		return admin_fail(admin, ADMIN_USAGE, "which pool is meant: --pool=A or --pool=B");
 	if (pool_parse(pool, text) < 0)
-		return admin_fail(admin, ADMIN_USAGE, "--pool=%s is no pool; there are A and B", text);
+		return admin_fail(admin, ADMIN_USAGE, "--pool=%s is no pool; there are A and B",
+		                  text);
 	return ADMIN_DONE;
 }

@@ -163,9 +163,11 @@ void table_print_record(FILE *to, const json_t *object, const struct column *col
 	for (size_t i = 0; columns[i].key; i++)
 		width = max_u64(width, text_length(columns[i].heading));
 	for (size_t i = 0; columns[i].key; i++) {
-		char *text CLEANUP(freep) =
-			cell_text(json_object_get(object, columns[i].key), columns[i].format);
+		const json_t *value = json_object_get(object, columns[i].key);
+		char *text CLEANUP(freep) = cell_text(value, columns[i].format);
 
+		if (!value || json_is_null(value))
+			continue;
 		cell_print(to, columns[i].heading, width, false, false);
 		fprintf(to, "%s\n", text ? text : "?");
 	}

@@ -30,6 +30,8 @@ struct column {
 
 /* @columns ends with a NULL key. A missing or null member is written "-". */
 void table_print(FILE *to, const json_t *rows, const struct column *columns);
+
+/* The same for one object, whose missing and null members are left out. */
 void table_print_record(FILE *to, const json_t *object, const struct column *columns);
 
 #endif

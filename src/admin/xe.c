@@ -173,7 +173,7 @@ static void stream_read(struct xe_stream *stream)
 	stream->text[stream->used] = '\0';
 }
 
-/* Reads until both streams end. Returns 0 or -ETIMEDOUT. */
+/* Reads until both streams end. Returns 0, -ETIMEDOUT, or -EMSGSIZE for too much of it. */
 static int run_collect(struct xe_run *run)
 {
 	while (run->out.fd >= 0 || run->err.fd >= 0) {
@@ -189,6 +189,8 @@ static int run_collect(struct xe_run *run)
 			stream_read(&run->out);
 		if (fds[1].revents)
 			stream_read(&run->err);
+		if (run->out.cut)
+			return -EMSGSIZE;
 	}
 	return 0;
 }
@@ -214,12 +216,15 @@ static int run_finish(struct xe_run *run, int64_t timeout_ms, struct xe_error *w
 	result = run_collect(run);
 	if (result < 0)
 		run->deadline_ns = 0;
-	if (run_reap(run, &status) < 0)
+	if (run_reap(run, &status) < 0 && result == 0)
 		result = -ETIMEDOUT;
 	if (run->out.fd >= 0)
 		close(run->out.fd);
 	if (run->err.fd >= 0)
 		close(run->err.fd);
+	if (result == -EMSGSIZE)
+		return fail(why, XE_E_UNAVAILABLE, "xe printed more than %d bytes",
+		            XE_OUTPUT_BYTES_MAX);
 	if (result < 0)
 		return fail(why, XE_E_UNAVAILABLE, "xe gave no answer within %g s",
 		            (double)timeout_ms / 1000);
@@ -230,9 +235,6 @@ static int run_finish(struct xe_run *run, int64_t timeout_ms, struct xe_error *w
 		return fail(why, XE_E_UNAVAILABLE, "xe failed: %s",
 		            run->err.used ? run->err.text : "it said nothing");
 	}
-	if (run->out.cut)
-		return fail(why, XE_E_UNAVAILABLE, "xe printed more than %d bytes",
-		            XE_OUTPUT_BYTES_MAX);
 	/* One newline ends the output; a name may hold others. */
 	if (run->out.used && run->out.text[run->out.used - 1] == '\n')
 		run->out.text[run->out.used - 1] = '\0';

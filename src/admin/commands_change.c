@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Changes of what is registered. All go the same way: check the values, choose the
+ * VMs, do it to each in one transaction, say what was done and what could not be.
+ */
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "admin/commands.h"
+#include "admin/options.h"
+#include "admin/record.h"
+#include "admin/select.h"
+
+/* Does it to one VM; returns what the registry returns. */
+typedef int (*vm_action)(struct admin *admin, const char *uuid, const void *context);
+
+struct outcome {
+	json_t *changed;
+	json_t *failed;
+};
+
+static json_t *outcome_row(const struct registry_vm *vm)
+{
+	return json_pack("{s:o, s:o}", "vm_uuid", record_text(vm->stored_uuid), "vm_name",
+	                 record_text(vm->name));
+}
+
+static enum admin_exit apply_one(struct admin *admin, const struct registry_vm *vm,
+                                 vm_action action, const void *context, struct outcome *outcome)
+{
+	json_t *row = outcome_row(vm);
+	int result = action(admin, vm->stored_uuid, context);
+
+	if (result == 0) {
+		json_array_append_new(outcome->changed, row);
+		return ADMIN_DONE;
+	}
+	json_object_set_new(row, "message", record_text(registry_message(admin->registry)));
+	json_array_append_new(outcome->failed, row);
+	return admin_fail_registry(admin, result);
+}
+
+static enum admin_exit outcome_answer(struct admin *admin, struct outcome *outcome,
+                                      const char *done)
+{
+	json_t *row;
+	size_t i;
+
+	json_array_foreach (outcome->changed, i, row) {
+		if (!admin->json)
+			printf("VM %s: %s\n", json_string_value(json_object_get(row, "vm_uuid")),
+			       done);
+	}
+	if (!admin->json && json_array_size(outcome->changed) == 0 &&
+	    json_array_size(outcome->failed) == 0)
+		printf("no VM is registered there: nothing to do\n");
+	return admin_answer(admin, json_pack("{s:O, s:O}", "changed", outcome->changed, "failed",
+	                                     outcome->failed));
+}
+
+static enum admin_exit apply_all(struct admin *admin, const struct registry_vms *vms,
+                                 vm_action action, const void *context, const char *done)
+{
+	json_t *changed CLEANUP(json_freep) = json_array();
+	json_t *failed CLEANUP(json_freep) = json_array();
+	struct outcome outcome = {.changed = changed, .failed = failed};
+	enum admin_exit worst = ADMIN_DONE, status;
+	int result;
+
+	result = registry_batch_begin(admin->registry);
+	if (result != 0)
+		return admin_fail_registry(admin, result);
+	for (size_t i = 0; i < vms->count; i++) {
+		status = apply_one(admin, &vms->items[i], action, context, &outcome);
+		if (status != ADMIN_DONE)
+			worst = vms->count == 1 ? status : ADMIN_FAILED;
+	}
+	result = registry_batch_end(admin->registry, true);
+	if (result != 0)
+		return admin_fail_registry(admin, result);
+	admin->changed = json_array_size(changed) > 0;
+	status = outcome_answer(admin, &outcome, done);
+	return worst != ADMIN_DONE ? worst : status;
+}
+
+static enum admin_exit apply(struct admin *admin, vm_action action, const void *context,
+                             const char *done)
+{
+	struct registry_vms vms CLEANUP(registry_vms_clear) = {.items = NULL};
+	enum admin_exit status;
+
+	status = admin_open(admin, REGISTRY_WRITE);
+	if (status == ADMIN_DONE)
+		status = select_vms(admin, &vms);
+	if (status == ADMIN_DONE)
+		status = apply_all(admin, &vms, action, context, done);
+	return status;
+}
+
+static int action_change(struct admin *admin, const char *uuid, const void *context)
+{
+	return registry_vm_update(admin->registry, uuid, context);
+}
+
+enum admin_exit command_change_vms(struct admin *admin)
+{
+	struct registry_vm_change change;
+	enum admin_exit status = record_change_from_options(admin, &change);
+
+	return status == ADMIN_DONE ? apply(admin, action_change, &change, "changed") : status;
+}
+
+static int action_remove(struct admin *admin, const char *uuid, const void *context UNUSED)
+{
+	return registry_vm_remove(admin->registry, uuid);
+}
+
+enum admin_exit command_remove_vm(struct admin *admin)
+{
+	return apply(admin, action_remove, NULL, "removed");
+}
+
+/* ---- quarantine ---- */
+
+struct quarantine {
+	const char *reason;
+	char by[64];
+};
+
+/* Who asks: behind sudo the person and not root. */
+static void caller_name(char *to, size_t size)
+{
+	const char *sudo_user = getenv("SUDO_USER");
+	struct passwd *entry = getpwuid(getuid());
+
+	if (sudo_user && *sudo_user)
+		snprintf(to, size, "%s", sudo_user);
+	else if (entry)
+		snprintf(to, size, "%s", entry->pw_name);
+	else
+		snprintf(to, size, "uid %u", getuid());
+}
+
+static int action_quarantine(struct admin *admin, const char *uuid, const void *context)
+{
+	const struct quarantine *quarantine = context;
+
+	return registry_quarantine_set(admin->registry, uuid, 0, quarantine->reason,
+	                               quarantine->by);
+}
+
+enum admin_exit command_quarantine_vm(struct admin *admin)
+{
+	struct quarantine quarantine = {.reason = admin->values[OPTION_REASON]};
+
+	if (!quarantine.reason)
+		quarantine.reason = "by hand";
+	caller_name(quarantine.by, sizeof(quarantine.by));
+	return apply(admin, action_quarantine, &quarantine, "quarantined");
+}
+
+static int action_clear(struct admin *admin, const char *uuid, const void *context UNUSED)
+{
+	return registry_quarantine_clear(admin->registry, uuid);
+}
+
+enum admin_exit command_clear_quarantine(struct admin *admin)
+{
+	return apply(admin, action_clear, NULL, "not quarantined, no fault points");
+}
+
+/* ---- pools ---- */
+
+static enum admin_exit pool_changed(struct admin *admin, uint32_t pool, int result)
+{
+	struct registry_pools pools CLEANUP(registry_pools_clear);
+	enum admin_exit status;
+
+	memset(&pools, 0, sizeof(pools));
+	if (result == 0)
+		result = registry_pool_list(admin->registry, &pools);
+	if (result != 0)
+		return admin_fail_registry(admin, result);
+	admin->changed = true;
+	status = admin_answer(admin, record_pool(&pools.items[pool]));
+	if (status == ADMIN_DONE && !admin->json)
+		printf("pool %c: changed\n", pool_letter(pool));
+	return status;
+}
+
+enum admin_exit command_set_enabled(struct admin *admin)
+{
+	enum admin_exit status;
+	bool enabled = false;
+	uint32_t pool = 0;
+
+	status = select_pool(admin, &pool);
+	if (status == ADMIN_DONE)
+		status = record_yes_no(admin, OPTION_ENABLED, &enabled);
+	if (status == ADMIN_DONE)
+		status = admin_open(admin, REGISTRY_WRITE);
+	if (status != ADMIN_DONE)
+		return status;
+	return pool_changed(admin, pool, registry_pool_set_enabled(admin->registry, pool, enabled));
+}
+
+/* A pool has a limit of its own, which holds for those of its VMs that have none. */
+enum admin_exit command_set_timeout(struct admin *admin)
+{
+	struct registry_vm_change change;
+	enum admin_exit status;
+	uint32_t pool = 0;
+
+	status = record_change_from_options(admin, &change);
+	if (status != ADMIN_DONE)
+		return status;
+	if (!admin_given(admin, OPTION_POOL))
+		return apply(admin, action_change, &change, "changed");
+	if (admin_given(admin, OPTION_VM_UUID) || admin_given(admin, OPTION_VM_NAME) ||
+	    admin_given(admin, OPTION_ALL))
+		return admin_fail(admin, ADMIN_USAGE,
+		                  "set-timeout sets the limit of a pool or of VMs, not of both");
+	status = select_pool(admin, &pool);
+	if (status == ADMIN_DONE)
+		status = admin_open(admin, REGISTRY_WRITE);
+	if (status != ADMIN_DONE)
+		return status;
+	return pool_changed(
+		admin, pool,
+		registry_pool_set_timeout(admin->registry, pool, change.values.job_timeout_ms));
+}

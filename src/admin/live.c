@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See live.h. A new view is a row here and one in commands.c.
+ */
+#include "admin/live.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "admin/commands.h"
+#include "admin/text.h"
+
+const struct column live_vm_columns[] = {
+	{"vm_name", "NAME", COLUMN_TEXT},
+	{"pool", "POOL", COLUMN_TEXT},
+	{"priority", "PRIORITY", COLUMN_TEXT},
+	{"weight", "WEIGHT", COLUMN_WEIGHT},
+	{"connected", "CONN", COLUMN_NUMBER},
+	{"queue_depth", "QUEUED", COLUMN_NUMBER},
+	{"in_flight", "RUNNING", COLUMN_NUMBER},
+	{"worker", "WORKER", COLUMN_TEXT},
+	{"p50_us", "P50", COLUMN_US},
+	{"p99_us", "P99", COLUMN_US},
+	{"share", "SHARE", COLUMN_PERCENT},
+	{"share_target", "TARGET", COLUMN_PERCENT},
+	{"quarantined", "QUARANTINED", COLUMN_YES_NO},
+	{NULL, NULL, COLUMN_TEXT},
+};
+
+const struct column live_gpu_columns[] = {
+	{"index", "GPU", COLUMN_NUMBER},
+	{"name", "NAME", COLUMN_TEXT},
+	{"health", "HEALTH", COLUMN_TEXT},
+	{"busy_s", "BUSY FOR", COLUMN_SECONDS},
+	{"open", "TURNS OPEN", COLUMN_NUMBER},
+	{"ready", "VMS WAITING", COLUMN_NUMBER},
+	{"temperature_c", "TEMP C", COLUMN_NUMBER},
+	{"power_w", "POWER W", COLUMN_NUMBER},
+	{"utilization", "UTILIZED", COLUMN_PERCENT},
+	{"memory_used_mib", "USED MIB", COLUMN_NUMBER},
+	{"memory_total_mib", "TOTAL MIB", COLUMN_NUMBER},
+	{"uuid", "UUID", COLUMN_TEXT},
+	{NULL, NULL, COLUMN_TEXT},
+};
+
+static const struct column connection_columns[] = {
+	{"vm_name", "NAME", COLUMN_TEXT},        {"peer_pid", "PID", COLUMN_NUMBER},
+	{"peer_uid", "UID", COLUMN_NUMBER},      {"since_s", "SINCE", COLUMN_SECONDS},
+	{"requests", "REQUESTS", COLUMN_NUMBER}, {"paused", "PAUSED", COLUMN_YES_NO},
+	{"vm_uuid", "UUID", COLUMN_TEXT},        {NULL, NULL, COLUMN_TEXT},
+};
+
+static const struct column job_columns[] = {
+	{"job", "JOB", COLUMN_NUMBER},     {"vm_name", "NAME", COLUMN_TEXT},
+	{"opcode", "OPCODE", COLUMN_TEXT}, {"state", "STATE", COLUMN_TEXT},
+	{"age_us", "AGE", COLUMN_US},      {"vm_uuid", "UUID", COLUMN_TEXT},
+	{NULL, NULL, COLUMN_TEXT},
+};
+
+static const struct column worker_columns[] = {
+	{"vm_name", "NAME", COLUMN_TEXT},
+	{"pid", "PID", COLUMN_NUMBER},
+	{"state", "STATE", COLUMN_TEXT},
+	{"backend", "BACKEND", COLUMN_TEXT},
+	{"gpu", "GPU", COLUMN_NUMBER},
+	{"age_s", "AGE", COLUMN_SECONDS},
+	{"in_flight", "RUNNING", COLUMN_NUMBER},
+	{"vm_uuid", "UUID", COLUMN_TEXT},
+	{NULL, NULL, COLUMN_TEXT},
+};
+
+static const struct column metric_columns[] = {
+	{"vm_name", "NAME", COLUMN_TEXT},
+	{"jobs_done", "DONE", COLUMN_NUMBER},
+	{"jobs_failed", "FAILED", COLUMN_NUMBER},
+	{"refused", "REFUSED", COLUMN_NUMBER},
+	{"queue_depth", "QUEUED", COLUMN_NUMBER},
+	{"p50_us", "P50", COLUMN_US},
+	{"p95_us", "P95", COLUMN_US},
+	{"p99_us", "P99", COLUMN_US},
+	{"charged_s", "GPU TIME", COLUMN_SECONDS},
+	{"share", "SHARE", COLUMN_PERCENT},
+	{"share_target", "TARGET", COLUMN_PERCENT},
+	{NULL, NULL, COLUMN_TEXT},
+};
+
+const struct live_view live_connections = {"show-connections", "connections", connection_columns,
+                                           "no VM is connected"};
+const struct live_view live_jobs = {"list-jobs", "jobs", job_columns,
+                                    "no job is waiting or running"};
+const struct live_view live_workers = {"list-workers", "workers", worker_columns,
+                                       "no worker is running"};
+const struct live_view live_health = {"status", "gpus", live_gpu_columns,
+                                      "no GPU: jobs run on the CPU"};
+const struct live_view live_metrics = {"status", "vms", metric_columns, "no VM is registered"};
+
+static enum admin_exit view_show(struct admin *admin, const struct live_view *view)
+{
+	json_t *result = NULL;
+	enum admin_exit status;
+	json_t *rows;
+
+	status = admin_call(admin, view->method, NULL, &result);
+	if (status != ADMIN_DONE)
+		return status;
+	rows = json_object_get(result, view->key);
+	/* Only what was asked for, under its key, whatever else the method tells. */
+	rows = json_is_array(rows) ? json_incref(rows) : json_array();
+	json_decref(result);
+	if (!admin->json && json_array_size(rows) == 0) {
+		printf("%s\n", view->none);
+		return admin_answer(admin, json_pack("{s:o}", view->key, rows));
+	}
+	return admin_answer_table(admin, json_pack("{s:o}", view->key, rows), view->key,
+	                          view->columns);
+}
+
+enum admin_exit command_live(struct admin *admin)
+{
+	return view_show(admin, admin->command->view);
+}
+
+/* The one answer that is no list of things alike: keys and their values. */
+enum admin_exit command_show_config(struct admin *admin)
+{
+	json_t *result = NULL;
+	enum admin_exit status = admin_call(admin, "show-config", NULL, &result);
+	const char *key;
+	json_t *value;
+
+	if (status != ADMIN_DONE)
+		return status;
+	json_object_foreach (result, key, value) {
+		char *text CLEANUP(freep) =
+			json_is_string(value) ? text_escape(json_string_value(value)) : NULL;
+
+		if (text && !admin->json)
+			printf("%s = %s\n", key, text);
+	}
+	return admin_answer(admin, result);
+}
+
+enum admin_exit command_metrics(struct admin *admin)
+{
+	json_t *result = NULL;
+	enum admin_exit status;
+	const char *text;
+
+	if (!admin_given(admin, OPTION_PROMETHEUS))
+		return view_show(admin, &live_metrics);
+	status = admin_call(admin, "show-metrics", NULL, &result);
+	if (status != ADMIN_DONE)
+		return status;
+	text = json_string_value(json_object_get(result, "text"));
+	if (text && !admin->json)
+		fputs(text, stdout);
+	status = admin_answer(admin, result);
+	return text ? status
+	            : admin_fail(admin, ADMIN_FAILED, "the mediator answered without metrics");
+}
+
+enum admin_exit command_cancel_job(struct admin *admin)
+{
+	const struct setting_field whole = {
+		.name = "job", .scale = 1, .max = INT64_C(1) << 53, .zero_allowed = true};
+	const char *text = admin->values[OPTION_JOB];
+	json_t *result = NULL;
+	enum admin_exit status;
+	int64_t job;
+
+	if (setting_parse(&job, &whole, text) < 0)
+		return admin_fail(admin, ADMIN_USAGE,
+		                  "--job=%s is no job; list-jobs shows those there are", text);
+	status = admin_call(admin, "cancel-job", json_pack("{s:I}", "job", (json_int_t)job),
+	                    &result);
+	if (status != ADMIN_DONE)
+		return status;
+	if (!admin->json)
+		printf("job %s: cancelled\n", text);
+	return admin_answer(admin, result);
+}
+
+static void print_lines(const char *heading, const json_t *lines)
+{
+	const json_t *line;
+	size_t i;
+
+	json_array_foreach (lines, i, line) {
+		char *text CLEANUP(freep) =
+			json_is_string(line) ? text_escape(json_string_value(line)) : NULL;
+
+		if (text)
+			printf("%s%s\n", heading, text);
+	}
+}
+
+enum admin_exit command_reload(struct admin *admin)
+{
+	json_t *result = NULL;
+	enum admin_exit status = admin_call(admin, "reload", NULL, &result);
+	bool errors;
+
+	if (status != ADMIN_DONE)
+		return status;
+	errors = json_array_size(json_object_get(result, "errors")) > 0;
+	if (!admin->json) {
+		printf("reloaded: %lld added, %lld removed\n",
+		       (long long)json_integer_value(json_object_get(result, "added")),
+		       (long long)json_integer_value(json_object_get(result, "removed")));
+		print_lines("changed: ", json_object_get(result, "changed"));
+		print_lines("error: ", json_object_get(result, "errors"));
+	}
+	status = admin_answer(admin, result);
+	return errors ? ADMIN_FAILED : status;
+}
