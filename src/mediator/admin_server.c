@@ -91,6 +91,21 @@ void admin_call_result(struct admin_call *call, json_t *result)
 		admin_call_error(call, ADMIN_E_INTERNAL, "out of memory");
 }
 
+json_t *admin_text(const char *text)
+{
+	CLEANUP(freep) char *ascii = NULL;
+	json_t *string = json_string(text);
+
+	if (string)
+		return string;
+	ascii = strdup(text);
+	for (char *p = ascii; p && *p; p++) {
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	}
+	return ascii ? json_string(ascii) : NULL;
+}
+
 void admin_call_error(struct admin_call *call, int code, const char *format, ...)
 {
 	char message[512];
@@ -100,7 +115,7 @@ void admin_call_error(struct admin_call *call, int code, const char *format, ...
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
 	answer(call, "error",
-	       json_pack("{s:i, s:s%}", "code", code, "message", message, strlen(message)));
+	       json_pack("{s:i, s:o}", "code", code, "message", admin_text(message)));
 }
 
 /* ---- Requests ------------------------------------------------------------------------ */
@@ -159,12 +174,13 @@ static void on_data(void *owner, struct evbuffer *input)
 	size_t length;
 	char *line;
 
-	while (!client->broken && (line = evbuffer_readln(input, &length, EVBUFFER_EOL_LF))) {
+	while (!client->broken && !stream_congested(client->stream) &&
+	       (line = evbuffer_readln(input, &length, EVBUFFER_EOL_LF))) {
 		if (length)
 			on_line(client, line, length);
 		free(line);
 	}
-	if (evbuffer_get_length(input) > ADMIN_LINE_MAX) {
+	if (!stream_congested(client->stream) && evbuffer_get_length(input) > ADMIN_LINE_MAX) {
 		log_warning("admin socket: connection closed: a request line has no end");
 		client->broken = true;
 	}

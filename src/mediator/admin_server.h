@@ -56,6 +56,9 @@ DEFINE_CLEANUP(admin_server)
 void admin_call_result(struct admin_call *call, json_t *result);
 void admin_call_error(struct admin_call *call, int code, const char *format, ...) PRINTF(3, 4);
 
+/* A string of @text; where it is no UTF-8, "?" stands for each of its bytes beyond ASCII. */
+json_t *admin_text(const char *text);
+
 /* Ends connections when their answers have left. True when all have. */
 bool admin_server_flush(struct admin_server *server);
 

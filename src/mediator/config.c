@@ -46,7 +46,7 @@ static const struct key keys[] = {
 	{"pool.A.gpus", KIND_GPUS, AT(gpus[0]), 0, 0, NULL, false},
 	{"pool.B.gpus", KIND_GPUS, AT(gpus[1]), 0, 0, NULL, false},
 	{"backend", KIND_CHOICE, AT(backend), 0, 0, backends, false},
-	{"log_level", KIND_CHOICE, AT(log_level), 0, 0, log_levels, true},
+	{"log_level", KIND_CHOICE, AT(log_level), 0, 0, log_levels, false},
 	{"allow_test_ops", KIND_BOOL, AT(allow_test_ops), 0, 0, NULL, false},
 	INTEGER(job_timeout_ms, 10, 86400000, true),
 	INTEGER(quantum_us, 100, 1000000, true),

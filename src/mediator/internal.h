@@ -17,6 +17,7 @@
 #include <uthash.h>
 
 #include "mediator/admin_server.h"
+#include "mediator/children.h"
 #include "mediator/gpus.h"
 #include "mediator/guest_server.h"
 #include "mediator/mediator.h"
@@ -72,6 +73,7 @@ struct mediator {
 	uint64_t last_tag;
 
 	struct guest_server *guests;
+	struct children *children;
 	struct worker_host *workers;
 	struct store *store;
 	struct admin_server *admin;

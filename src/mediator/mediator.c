@@ -152,8 +152,8 @@ static int start_workers(struct mediator *mediator, const char *program)
 		.log_level = levels[mediator->config.log_level],
 	};
 
-	return worker_host_new(&mediator->workers, mediator->base, &config, &mediator_worker_ops,
-	                       mediator);
+	return worker_host_new(&mediator->workers, mediator->base, mediator->children, &config,
+	                       &mediator_worker_ops, mediator);
 }
 
 static int start_core(struct mediator *mediator)
@@ -273,6 +273,8 @@ int mediator_new(struct mediator **out, struct event_base *base, const struct co
 	if (r == 0)
 		r = start_events(mediator);
 	if (r == 0)
+		r = children_new(&mediator->children, base);
+	if (r == 0)
 		r = start_core(mediator);
 	if (r == 0)
 		r = start_workers(mediator, program);
@@ -297,6 +299,7 @@ void mediator_free(struct mediator *mediator)
 		reload_free(mediator, reload);
 	admin_server_free(mediator->admin);
 	/* Dies first, so that nothing is told any more; then what is unanswered is freed. */
+	children_free(mediator->children);
 	worker_host_free(mediator->workers);
 	if (mediator->core) {
 		core_abandon(mediator->core);

@@ -13,49 +13,49 @@
 
 #include "base/util.h"
 
-#define REQUIRED(name, member)                                \
+enum need {
+	REQUIRED,
+	OPTIONAL, /* told when it is missing */
+	EXTRA,    /* not told: another function does nearly as well */
+};
+
+#define SYMBOL(name, member, need)                            \
 	{                                                     \
-		name, offsetof(struct nvml_api, member), true \
-	}
-#define OPTIONAL(name, member)                                 \
-	{                                                      \
-		name, offsetof(struct nvml_api, member), false \
+		name, offsetof(struct nvml_api, member), need \
 	}
 
 static const struct {
 	const char *name;
 	size_t offset; /* of the pointer in struct nvml_api */
-	bool required;
+	enum need need;
 } symbols[] = {
-	REQUIRED("nvmlInit_v2", init),
-	REQUIRED("nvmlInit", init),
-	REQUIRED("nvmlShutdown", shutdown),
-	REQUIRED("nvmlDeviceGetHandleByUUID", handle_by_uuid),
-	OPTIONAL("nvmlErrorString", error_string),
-	OPTIONAL("nvmlSystemGetDriverVersion", driver_version),
-	OPTIONAL("nvmlDeviceGetCount_v2", device_count),
-	OPTIONAL("nvmlDeviceGetCount", device_count),
-	OPTIONAL("nvmlDeviceGetTemperature", temperature),
-	OPTIONAL("nvmlDeviceGetTemperatureThreshold", temperature_threshold),
-	OPTIONAL("nvmlDeviceGetMarginTemperature", margin),
-	OPTIONAL("nvmlDeviceGetUtilizationRates", utilization),
-	OPTIONAL("nvmlDeviceGetMemoryInfo_v2", memory_v2),
-	OPTIONAL("nvmlDeviceGetMemoryInfo", memory),
-	OPTIONAL("nvmlDeviceGetPowerUsage", power),
-	OPTIONAL("nvmlDeviceGetTotalEccErrors", ecc),
-	OPTIONAL("nvmlDeviceGetCurrentClocksEventReasons", clock_reasons),
-	OPTIONAL("nvmlDeviceGetCurrentClocksThrottleReasons", clock_reasons),
-	OPTIONAL("nvmlDeviceGetRemappedRows", rows),
-	OPTIONAL("nvmlDeviceGetRetiredPagesPendingStatus", pages_pending),
-	OPTIONAL("nvmlDeviceGetComputeRunningProcesses_v3", processes),
-	OPTIONAL("nvmlDeviceGetComputeRunningProcesses_v2", processes),
-	OPTIONAL("nvmlDeviceGetComputeRunningProcesses", processes_v1),
-	OPTIONAL("nvmlDeviceGetFieldValues", fields),
-	OPTIONAL("nvmlEventSetCreate", events_create),
-	OPTIONAL("nvmlDeviceRegisterEvents", events_register),
-	OPTIONAL("nvmlEventSetWait_v2", events_wait),
-	OPTIONAL("nvmlEventSetWait", events_wait),
-	OPTIONAL("nvmlEventSetFree", events_free),
+	SYMBOL("nvmlInit_v2", init, REQUIRED),
+	SYMBOL("nvmlInit", init, REQUIRED),
+	SYMBOL("nvmlShutdown", shutdown, REQUIRED),
+	SYMBOL("nvmlDeviceGetHandleByUUID", handle_by_uuid, REQUIRED),
+	SYMBOL("nvmlErrorString", error_string, EXTRA),
+	SYMBOL("nvmlSystemGetDriverVersion", driver_version, EXTRA),
+	SYMBOL("nvmlDeviceGetTemperature", temperature, OPTIONAL),
+	SYMBOL("nvmlDeviceGetTemperatureThreshold", temperature_threshold, OPTIONAL),
+	SYMBOL("nvmlDeviceGetMarginTemperature", margin, EXTRA),
+	SYMBOL("nvmlDeviceGetUtilizationRates", utilization, OPTIONAL),
+	SYMBOL("nvmlDeviceGetMemoryInfo_v2", memory_v2, EXTRA),
+	SYMBOL("nvmlDeviceGetMemoryInfo", memory, OPTIONAL),
+	SYMBOL("nvmlDeviceGetPowerUsage", power, OPTIONAL),
+	SYMBOL("nvmlDeviceGetTotalEccErrors", ecc, OPTIONAL),
+	SYMBOL("nvmlDeviceGetCurrentClocksEventReasons", clock_reasons, OPTIONAL),
+	SYMBOL("nvmlDeviceGetCurrentClocksThrottleReasons", clock_reasons, OPTIONAL),
+	SYMBOL("nvmlDeviceGetRemappedRows", rows, OPTIONAL),
+	SYMBOL("nvmlDeviceGetRetiredPagesPendingStatus", pages_pending, OPTIONAL),
+	SYMBOL("nvmlDeviceGetComputeRunningProcesses_v3", processes, EXTRA),
+	SYMBOL("nvmlDeviceGetComputeRunningProcesses_v2", processes, EXTRA),
+	SYMBOL("nvmlDeviceGetComputeRunningProcesses", processes_v1, OPTIONAL),
+	SYMBOL("nvmlDeviceGetFieldValues", fields, OPTIONAL),
+	SYMBOL("nvmlEventSetCreate", events_create, OPTIONAL),
+	SYMBOL("nvmlDeviceRegisterEvents", events_register, OPTIONAL),
+	SYMBOL("nvmlEventSetWait_v2", events_wait, OPTIONAL),
+	SYMBOL("nvmlEventSetWait", events_wait, OPTIONAL),
+	SYMBOL("nvmlEventSetFree", events_free, OPTIONAL),
 };
 
 /* What helps against errors that operators meet. */
@@ -108,13 +108,14 @@ int nvml_api_load(struct nvml_api *out, const char *library, char note[NVML_WHY_
 
 		if (!last || *member_at(&api, symbols[i].offset))
 			continue;
-		if (symbols[i].required) {
+		if (symbols[i].need == REQUIRED) {
 			snprintf(note, NVML_WHY_BYTES,
 			         "%s has no symbol %s: it is not NVIDIA's management library",
 			         library, symbols[i].name);
 			return -ENOSYS;
 		}
-		add_missing(note, symbols[i].name);
+		if (symbols[i].need == OPTIONAL)
+			add_missing(note, symbols[i].name);
 	}
 	*out = api;
 	return 0;

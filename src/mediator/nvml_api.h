@@ -120,7 +120,6 @@ struct nvml_api {
 	/* NULL where the library has none of the versions. */
 	const char *(*error_string)(int result);
 	int (*driver_version)(char *version, uint32_t bytes);
-	int (*device_count)(uint32_t *count);
 	int (*temperature)(void *gpu, int sensor, uint32_t *celsius);
 	int (*temperature_threshold)(void *gpu, int threshold, uint32_t *celsius);
 	int (*margin)(void *gpu, struct nvml_margin *margin);

@@ -439,13 +439,13 @@ int nvml_reader_new(struct nvml_reader **out, struct event_base *base,
 		return -EINVAL;
 	reader->ops = ops;
 	reader->owner = owner;
+	reader->taken = calloc(1, sizeof(*reader->taken));
+	if (!reader->taken)
+		return -ENOMEM;
 	r = shared_new(&reader->shared, options);
 	if (r < 0)
 		return r;
-	reader->silent_ms = options->silent_ms;
-	if (reader->silent_ms == 0)
-		reader->silent_ms = (uint32_t)max_u64(
-			(uint64_t)reader->shared->poll_ms * SILENT_POLLS, SILENT_MIN_MS);
+	reader->silent_ms = silence_of(options, reader->shared->poll_ms);
 	reader->stop_ms = options->stop_ms ? options->stop_ms : STOP_MS;
 	r = start_events(reader, base);
 	if (r == 0)

@@ -75,6 +75,7 @@ static uint32_t find_gpus(struct nvml_session *session)
 
 int nvml_session_open(struct nvml_session *session, char text[NVML_WHY_BYTES])
 {
+	char driver[80];
 	uint32_t found;
 	int r = load(session, text);
 
@@ -91,8 +92,12 @@ int nvml_session_open(struct nvml_session *session, char text[NVML_WHY_BYTES])
 	session->open = true;
 	found = find_gpus(session);
 	register_events(session);
-	snprintf(text, NVML_WHY_BYTES, "%u of %u GPUs found%s%s%.300s", found, session->gpu_count,
-	         session->events ? "" : "; Xid errors cannot be seen",
+	if (!session->api.driver_version ||
+	    CALL(session, "nvmlSystemGetDriverVersion",
+	         session->api.driver_version(driver, sizeof(driver))) != NVML_SUCCESS)
+		snprintf(driver, sizeof(driver), "of unknown version");
+	snprintf(text, NVML_WHY_BYTES, "driver %s, %u of %u GPUs found%s%s%.300s", driver, found,
+	         session->gpu_count, session->events ? "" : "; Xid errors cannot be seen",
 	         session->note[0] ? "; values stay unknown, for it lacks " : "", session->note);
 	return 0;
 }

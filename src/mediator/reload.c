@@ -80,23 +80,24 @@ static void report_config(void *context, const char *line)
 	struct pending_reload *reload = context;
 
 	log_info("configuration: %s", line);
-	json_array_append_new(reload->changed, json_string(line));
+	json_array_append_new(reload->changed, admin_text(line));
 }
 
 static void reload_config(struct mediator *mediator, struct pending_reload *reload)
 {
-	const struct guest_limits limits = {(uint32_t)mediator->config.max_connections_per_vm};
+	struct guest_limits limits;
 	struct config_error error;
 	struct config next;
 
 	if (config_load(&next, mediator->source, &error) < 0) {
 		log_error("configuration not reloaded: %s", error.text);
-		json_array_append_new(reload->errors, json_string(error.text));
+		json_array_append_new(reload->errors, admin_text(error.text));
 		return;
 	}
 	config_apply(&mediator->config, &next, report_config, reload);
 	config_to_core(&mediator->config, mediator->gpus.cuda, &mediator->core_config);
 	core_config_set(mediator->core, clock_monotonic_ns(), &mediator->core_config);
+	limits.max_connections_per_vm = (uint32_t)mediator->config.max_connections_per_vm;
 	guest_server_set_limits(mediator->guests, &limits);
 	mediator_pump(mediator);
 }

@@ -23,7 +23,7 @@ const char *vm_entry_label(char *to, size_t size, const struct vm_entry *entry)
 
 static void report_line(json_t *lines, const char *text)
 {
-	json_array_append_new(lines, json_stringn(text, strlen(text)));
+	json_array_append_new(lines, admin_text(text));
 }
 
 static struct guest_identity identity_of(const struct vm_entry *entry)

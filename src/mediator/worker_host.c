@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
@@ -20,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "mediator/children.h"
 #include "proto/request.h"
 
 enum {
@@ -46,125 +46,12 @@ struct process {
 
 struct worker_host {
 	struct event_base *base;
+	struct children *children;
 	struct worker_host_config config;
 	const struct worker_host_ops *ops;
 	void *owner;
 	TAILQ_HEAD(, process) processes;
-	struct event *child;
 };
-
-/* ---- Starting -------------------------------------------------------------------- */
-
-/* Numbers as text for an argument vector. */
-struct numbers {
-	char text[4][24];
-	unsigned int used;
-};
-
-static const char *number(struct numbers *numbers, int64_t value)
-{
-	char *text = numbers->text[numbers->used++];
-
-	snprintf(text, sizeof(numbers->text[0]), "%lld", (long long)value);
-	return text;
-}
-
-static void worker_arguments(const char **argv, struct numbers *numbers,
-                             const struct worker_host_config *config, uint32_t vm, const char *gpu)
-{
-	unsigned int n = 0;
-
-	argv[n++] = config->program;
-	argv[n++] = "--backend";
-	argv[n++] = config->backend;
-	if (*gpu) {
-		argv[n++] = "--gpu";
-		argv[n++] = gpu;
-	}
-	if (config->uid_base) {
-		argv[n++] = "--uid";
-		argv[n++] = number(numbers, (int64_t)config->uid_base + vm);
-	}
-	if (config->pin_cpu >= 0) {
-		argv[n++] = "--cpu";
-		argv[n++] = number(numbers, config->pin_cpu);
-	}
-	if (config->allow_test_ops)
-		argv[n++] = "--allow-test-ops";
-	argv[n++] = "--log-level";
-	argv[n++] = config->log_level;
-	argv[n++] = "--fd";
-	argv[n++] = number(numbers, WORKER_FD);
-	argv[n++] = "--parent";
-	argv[n++] = number(numbers, getpid());
-	argv[n] = NULL;
-}
-
-/*
- * Runs @argv with @child_fd as descriptor @as and nothing else of ours but stderr. The
- * signal state is reset, since the mediator ignores and blocks some.
- */
-static int spawn(pid_t *out, const char *const *argv, int child_fd, int as)
-{
-	static const char *const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-	                                          "LC_ALL=C.UTF-8", NULL};
-	const char *inherited[32];
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	sigset_t none, all;
-	size_t n = 0;
-	int r;
-
-	for (; environment[n]; n++)
-		inherited[n] = environment[n];
-	/* Where the driver's and the stand-ins' libraries are is the administrator's to say. */
-	for (char **e = environ; *e && n < ARRAY_LEN(inherited) - 1; e++) {
-		if (strncmp(*e, "LD_LIBRARY_PATH=", 16) == 0 ||
-		    strncmp(*e, "VGPU_STANDIN_", 13) == 0 ||
-		    strncmp(*e, "ASAN_OPTIONS=", 13) == 0 || strncmp(*e, "UBSAN_OPTIONS=", 14) == 0)
-			inherited[n++] = *e;
-	}
-	inherited[n] = NULL;
-
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawnattr_init(&attributes);
-	posix_spawn_file_actions_adddup2(&actions, child_fd, as);
-	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawnattr_setsigdefault(&attributes, &all);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	r = posix_spawn(out, argv[0], &actions, &attributes, (char *const *)(uintptr_t)argv,
-	                (char *const *)(uintptr_t)inherited);
-	posix_spawnattr_destroy(&attributes);
-	posix_spawn_file_actions_destroy(&actions);
-	return -r;
-}
-
-static int process_start(struct process *process, const char *gpu)
-{
-	struct worker_host *host = process->host;
-	const char *argv[WORKER_ARGS_MAX];
-	struct numbers numbers = {.used = 0};
-	CLEANUP(closep) int ours = -1;
-	CLEANUP(closep) int theirs = -1;
-	int pair[2], r;
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return -errno;
-	ours = pair[0];
-	theirs = pair[1];
-	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
-		return -errno;
-	worker_arguments(argv, &numbers, &host->config, process->vm, gpu);
-	r = spawn(&process->pid, argv, theirs, WORKER_FD);
-	if (r < 0) {
-		process->pid = -1;
-		return r;
-	}
-	process->fd = TAKE_FD(ours);
-	return 0;
-}
 
 /* ---- What a worker says --------------------------------------------------------------- */
 
@@ -304,17 +191,6 @@ static void log_death(const struct process *process, int status)
 		log_info("%s: worker %d ended", process->label, pid);
 }
 
-static struct process *find_pid(struct worker_host *host, pid_t pid)
-{
-	struct process *process;
-
-	TAILQ_FOREACH (process, &host->processes, link) {
-		if (process->pid == pid)
-			return process;
-	}
-	return NULL;
-}
-
 static struct process *find_generation(struct worker_host *host, uint64_t generation)
 {
 	struct process *process;
@@ -326,23 +202,18 @@ static struct process *find_generation(struct worker_host *host, uint64_t genera
 	return NULL;
 }
 
-static void on_child(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void on_reaped(void *owner, pid_t pid UNUSED, int status)
 {
-	struct worker_host *host = arg;
-	struct process *process;
-	int status;
-	pid_t pid;
+	struct process *process = owner;
+	bool reset_seen = false;
+	int r;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		process = find_pid(host, pid);
-		if (!process)
-			continue;
-		log_death(process, status);
-		process->pid = -1;
-		while (read_packet(process) > 0)
-			;
-		process_dead(process);
-	}
+	log_death(process, status);
+	process->pid = -1;
+	/* A reset, told once for what it had not read, comes before what it still had said. */
+	while ((r = read_packet(process)) > 0 || (r == -ECONNRESET && !reset_seen))
+		reset_seen |= r == -ECONNRESET;
+	process_dead(process);
 }
 
 static void on_failed_start(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
@@ -350,9 +221,81 @@ static void on_failed_start(evutil_socket_t fd UNUSED, short what UNUSED, void *
 	process_dead(arg);
 }
 
+/* ---- Starting -------------------------------------------------------------------- */
+
+/* Numbers as text for an argument vector. */
+struct numbers {
+	char text[4][24];
+	unsigned int used;
+};
+
+static const char *number(struct numbers *numbers, int64_t value)
+{
+	char *text = numbers->text[numbers->used++];
+
+	snprintf(text, sizeof(numbers->text[0]), "%lld", (long long)value);
+	return text;
+}
+
+static void worker_arguments(const char **argv, struct numbers *numbers,
+                             const struct worker_host_config *config, uint32_t vm, const char *gpu)
+{
+	unsigned int n = 0;
+
+	argv[n++] = config->program;
+	argv[n++] = "--backend";
+	argv[n++] = config->backend;
+	if (*gpu) {
+		argv[n++] = "--gpu";
+		argv[n++] = gpu;
+	}
+	if (config->uid_base) {
+		argv[n++] = "--uid";
+		argv[n++] = number(numbers, (int64_t)config->uid_base + vm);
+	}
+	if (config->pin_cpu >= 0) {
+		argv[n++] = "--cpu";
+		argv[n++] = number(numbers, config->pin_cpu);
+	}
+	if (config->allow_test_ops)
+		argv[n++] = "--allow-test-ops";
+	argv[n++] = "--log-level";
+	argv[n++] = config->log_level;
+	argv[n++] = "--fd";
+	argv[n++] = number(numbers, WORKER_FD);
+	argv[n++] = "--parent";
+	argv[n++] = number(numbers, getpid());
+	argv[n] = NULL;
+}
+
+static int process_start(struct process *process, const char *gpu)
+{
+	struct worker_host *host = process->host;
+	const char *argv[WORKER_ARGS_MAX];
+	struct numbers numbers = {.used = 0};
+	CLEANUP(closep) int ours = -1;
+	CLEANUP(closep) int theirs = -1;
+	int pair[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	ours = pair[0];
+	theirs = pair[1];
+	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
+		return -errno;
+	worker_arguments(argv, &numbers, &host->config, process->vm, gpu);
+	r = children_spawn(&process->pid, argv, theirs, WORKER_FD);
+	if (r < 0) {
+		process->pid = -1;
+		return r;
+	}
+	process->fd = TAKE_FD(ours);
+	return children_watch(host->children, process->pid, on_reaped, process);
+}
+
 /* ---- Interface ------------------------------------------------------------------------------ */
 
-int worker_host_new(struct worker_host **out, struct event_base *base,
+int worker_host_new(struct worker_host **out, struct event_base *base, struct children *children,
                     const struct worker_host_config *config, const struct worker_host_ops *ops,
                     void *owner)
 {
@@ -361,15 +304,11 @@ int worker_host_new(struct worker_host **out, struct event_base *base,
 	if (!host)
 		return -ENOMEM;
 	host->base = base;
+	host->children = children;
 	host->config = *config;
 	host->ops = ops;
 	host->owner = owner;
 	TAILQ_INIT(&host->processes);
-	host->child = evsignal_new(base, SIGCHLD, on_child, host);
-	if (!host->child || event_add(host->child, NULL) < 0) {
-		worker_host_free(host);
-		return -ENOMEM;
-	}
 	*out = host;
 	return 0;
 }
@@ -381,14 +320,8 @@ void worker_host_free(struct worker_host *host)
 	if (!host)
 		return;
 	while ((process = TAILQ_FIRST(&host->processes))) {
-		if (process->pid > 0) {
-			kill(process->pid, SIGKILL);
-			waitpid(process->pid, NULL, 0);
-		}
 		process_free(process);
 	}
-	if (host->child)
-		event_free(host->child);
 	free(host);
 }
 
@@ -531,7 +464,7 @@ int worker_host_probe(const char *program, const char *backend, const char *gpu,
 		return -errno;
 	ours = pipe_ends[0];
 	theirs = pipe_ends[1];
-	r = spawn(&pid, argv, theirs, STDOUT_FILENO);
+	r = children_spawn(&pid, argv, theirs, STDOUT_FILENO);
 	if (r < 0) {
 		snprintf(line, size, "cannot run %s: %s", program, strerror(-r));
 		return r;

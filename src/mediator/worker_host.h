@@ -16,6 +16,7 @@
 #include "mediator/message.h"
 #include "proto/worker_msg.h"
 
+struct children;
 struct event_base;
 struct worker_host;
 
@@ -37,12 +38,12 @@ struct worker_host_ops {
 	void (*dead)(void *owner, uint32_t vm, uint64_t generation);
 };
 
-/* @config's strings must outlive the host. */
-int worker_host_new(struct worker_host **out, struct event_base *base,
+/* @children and @config's strings must outlive the host. */
+int worker_host_new(struct worker_host **out, struct event_base *base, struct children *children,
                     const struct worker_host_config *config, const struct worker_host_ops *ops,
                     void *owner);
 
-/* Kills what still runs and waits for it. */
+/* Forgets its workers; children_free(), to be called first, has ended them. */
 void worker_host_free(struct worker_host *host);
 DEFINE_CLEANUP(worker_host)
 

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Child processes: started without a shell, reaped in one place.
+ *
+ * SIGCHLD belongs to the whole process, so everything that starts children registers
+ * them here and is called back when they are gone.
+ */
+#ifndef MEDIATOR_CHILDREN_H
+#define MEDIATOR_CHILDREN_H
+
+#include <sys/types.h>
+
+#include "base/util.h"
+
+struct event_base;
+struct children;
+
+/* @status is that of waitpid(). The child is no longer known when this is called. */
+typedef void children_done(void *owner, pid_t pid, int status);
+
+int children_new(struct children **out, struct event_base *base);
+/* Kills and reaps those that still run, without calling back. */
+void children_free(struct children *children);
+DEFINE_CLEANUP(children)
+
+/*
+ * Runs @argv with @child_fd as descriptor @as (-1: none) and nothing else of ours but
+ * stderr, a small environment and default signals. Returns 0 or a negative errno.
+ */
+int children_spawn(pid_t *out, const char *const *argv, int child_fd, int as);
+
+/* Calls @done once @pid, which must be a child, has ended. Returns 0 or -ENOMEM. */
+int children_watch(struct children *children, pid_t pid, children_done *done, void *owner);
+
+#endif
