@@ -31,6 +31,10 @@ static const char details_import[] =
 	"Reads what export wrote (\"-\" reads stdin): VMs are added or changed, none is\n"
 	"removed, and fault histories are not part of it. All is imported or nothing.";
 
+static const char details_drain[] =
+	"Jobs that a worker has may end, queued and new ones are refused as busy, workers end.\n"
+	"The GPU stays drained until resume.";
+
 #define VIEW(word, text, what)                                                   \
 	{                                                                        \
 		.name = word, .summary = text, .run = command_live, .view = what \
@@ -154,8 +158,16 @@ const struct command admin_commands[] = {
 
 	METRICS("show-metrics", "What the VMs did"),
 	METRICS("metrics", "The same as show-metrics"),
-	VIEW("show-health", "The GPUs", &live_health),
-	VIEW("health", "The same as show-health", &live_health),
+	{.name = "show-health",
+         .summary = "The GPUs, and what is wrong with them",
+         .run = command_health},
+	{.name = "health", .summary = "The same as show-health", .run = command_health},
+	{.name = "drain",
+         .summary = "Take a GPU out of service",
+         .options = BIT(GPU),
+         .run = command_drain,
+         .details = details_drain},
+	{.name = "resume", .summary = "Give a GPU back", .options = BIT(GPU), .run = command_drain},
 	VIEW("show-connections", "The connections of VMs", &live_connections),
 	VIEW("list-jobs", "The jobs that wait or run", &live_jobs),
 	{.name = "cancel-job",

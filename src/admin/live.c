@@ -90,8 +90,6 @@ const struct live_view live_jobs = {"list-jobs", "jobs", job_columns,
                                     "no job is waiting or running"};
 const struct live_view live_workers = {"list-workers", "workers", worker_columns,
                                        "no worker is running"};
-const struct live_view live_health = {"status", "gpus", live_gpu_columns,
-                                      "no GPU: jobs run on the CPU"};
 const struct live_view live_metrics = {"status", "vms", metric_columns, "no VM is registered"};
 
 static enum admin_exit view_show(struct admin *admin, const struct live_view *view)
@@ -157,6 +155,63 @@ enum admin_exit command_metrics(struct admin *admin)
 	status = admin_answer(admin, result);
 	return text ? status
 	            : admin_fail(admin, ADMIN_FAILED, "the mediator answered without metrics");
+}
+
+static void print_reasons(const json_t *gpus)
+{
+	const json_t *gpu, *reason;
+	size_t i, j;
+
+	json_array_foreach (gpus, i, gpu) {
+		json_array_foreach (json_object_get(gpu, "reasons"), j, reason) {
+			const char *message = json_string_value(json_object_get(reason, "message"));
+			const char *remedy = json_string_value(json_object_get(reason, "remedy"));
+			char *text CLEANUP(freep) = text_escape(message ? message : "");
+
+			printf("GPU %zu: %s; %s\n", i, text ? text : "", remedy ? remedy : "");
+		}
+	}
+}
+
+enum admin_exit command_health(struct admin *admin)
+{
+	json_t *result = NULL;
+	enum admin_exit status = admin_call(admin, "health", NULL, &result);
+
+	if (status != ADMIN_DONE)
+		return status;
+	json_incref(result);
+	status = admin_answer_table(admin, result, "gpus", live_gpu_columns);
+	if (!admin->json)
+		print_reasons(json_object_get(result, "gpus"));
+	json_decref(result);
+	return status;
+}
+
+enum admin_exit command_drain(struct admin *admin)
+{
+	const struct setting_field whole = {
+		.name = "gpu", .scale = 1, .max = 255, .zero_allowed = true};
+	const char *text = admin->values[OPTION_GPU];
+	const char *method = admin->command->name; /* drain or resume, there as here */
+	json_t *params = json_object(), *result = NULL;
+	enum admin_exit status;
+	int64_t gpu = 0;
+
+	if (text && setting_parse(&gpu, &whole, text) < 0) {
+		json_decref(params);
+		return admin_fail(admin, ADMIN_USAGE, "--gpu=%s is no GPU; health numbers them",
+		                  text);
+	}
+	if (text)
+		json_object_set_new(params, "gpu", json_integer(gpu));
+	status = admin_call(admin, method, params, &result);
+	if (status != ADMIN_DONE)
+		return status;
+	if (!admin->json)
+		printf("GPU %lld: %s\n", (long long)gpu,
+		       json_string_value(json_object_get(result, "health")));
+	return admin_answer(admin, result);
 }
 
 enum admin_exit command_cancel_job(struct admin *admin)

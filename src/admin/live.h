@@ -17,7 +17,6 @@ struct live_view {
 extern const struct live_view live_connections;
 extern const struct live_view live_jobs;
 extern const struct live_view live_workers;
-extern const struct live_view live_health;
 extern const struct live_view live_metrics;
 
 /* The VMs as status shows them. */

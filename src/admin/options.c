@@ -47,6 +47,7 @@ static const struct {
 	[OPTION_REASON] = {"reason", "TEXT", "why, for whoever looks later"},
 	[OPTION_PROMETHEUS] = {"prometheus", NULL, "exactly what /metrics serves"},
 	[OPTION_JOB] = {"job", "ID", "the job, as list-jobs shows it"},
+	[OPTION_GPU] = {"gpu", "N", "the GPU, as health numbers it; needed if there are several"},
 };
 
 const char *options_name(enum option_id option)

@@ -17,6 +17,9 @@ bool limit_rate_take(struct limit_rate *limit, const struct vm_settings *setting
 		(1000 * NS_PER_SEC + settings->rate_thousandths - 1) / settings->rate_thousandths;
 	burst = settings->burst_jobs ? settings->burst_jobs
 	                             : max_i64(settings->rate_thousandths / 1000, 1);
+	/* Further off than this limit could have put it: it was a lower one, which is over. */
+	limit->theoretical_arrival_ns =
+		min_i64(limit->theoretical_arrival_ns, now_ns + burst * interval_ns);
 	early_ns = limit->theoretical_arrival_ns - (burst - 1) * interval_ns - now_ns;
 	if (early_ns > 0) {
 		*retry_after_ns = early_ns;

@@ -120,6 +120,15 @@ int core_vm_add(struct core *core, int64_t now_ns, uint32_t *out,
 	return 0;
 }
 
+/* What has been charged so far is paid under the limit that was in force for it. */
+static void pay_budget(struct core *core, struct vm *vm)
+{
+	int64_t charged_ns =
+		core_policy(core)->charged_ns(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
+
+	limit_budget_debt_ns(&vm->budget, &vm->settings, core->now_ns, charged_ns);
+}
+
 void vm_place(struct core *core, struct vm *vm)
 {
 	uint32_t gpu;
@@ -130,6 +139,7 @@ void vm_place(struct core *core, struct vm *vm)
 		vm->worker.evicted = true;
 		return;
 	}
+	pay_budget(core, vm);
 	gpu = choose_gpu(core, &vm->settings);
 	/* The old scheduler's memory for it is free again: at worst a later attempt succeeds. */
 	if (attach(core, vm, gpu, detach(core, vm)) < 0)
@@ -142,6 +152,7 @@ void core_vm_set(struct core *core, int64_t now_ns, uint32_t number,
 	struct vm *vm = core_find_vm(core, number);
 
 	core_advance(core, now_ns);
+	pay_budget(core, vm);
 	core->gpus[vm->gpu].weight += settings->weight_hundredths - vm->settings.weight_hundredths;
 	vm->settings = *settings;
 	core_policy(core)->vm_set_phi(core->gpus[vm->gpu].sched, core->now_ns, vm->sched,

@@ -103,13 +103,16 @@ static json_t *gpu_status(struct mediator *mediator, uint32_t index)
 {
 	const struct gpu_info *gpu = &mediator->gpus.gpus[index];
 	struct sched_stats stats;
+	json_t *object;
 
 	core_gpu_stats(mediator->core, index, &stats);
-	return json_pack("{s:i, s:s, s:s, s:s, s:f, s:I, s:i, s:i}", "index", (int)index, "uuid",
-	                 gpu->uuid, "name", gpu->name, "health", "unknown", "busy_s",
-	                 to_seconds(stats.busy_ns), "context_switches",
-	                 (json_int_t)stats.context_switches, "ready", (int)stats.ready, "open",
-	                 (int)stats.open);
+	object = json_pack("{s:i, s:s, s:s, s:f, s:I, s:i, s:i}", "index", (int)index, "uuid",
+	                   gpu->uuid, "name", gpu->name, "busy_s", to_seconds(stats.busy_ns),
+	                   "context_switches", (json_int_t)stats.context_switches, "ready",
+	                   (int)stats.ready, "open", (int)stats.open);
+	if (object)
+		gpu_watch_describe(mediator->watch, index, object);
+	return object;
 }
 
 /* ---- Methods -------------------------------------------------------------------------- */
@@ -292,6 +295,42 @@ static void on_cancel_job(void *owner, struct admin_call *call, const json_t *pa
 	mediator_pump(mediator);
 }
 
+static void on_health(void *owner, struct admin_call *call, const json_t *params UNUSED)
+{
+	struct mediator *mediator = owner;
+	json_t *gpus = json_array();
+
+	for (uint32_t i = 0; i < mediator->gpus.count; i++)
+		json_array_append_new(gpus, gpu_status(mediator, i));
+	admin_call_result(call, json_pack("{s:o}", "gpus", gpus));
+}
+
+static void set_drained(struct mediator *mediator, struct admin_call *call, const json_t *params,
+                        bool drained)
+{
+	const json_t *gpu = json_object_get(params, "gpu");
+	json_int_t index = gpu ? json_integer_value(gpu) : 0;
+
+	if ((gpu && !json_is_integer(gpu)) || (!gpu && mediator->gpus.count > 1) || index < 0 ||
+	    index >= mediator->gpus.count) {
+		admin_call_error(call, ADMIN_E_PARAMS, "gpu must be a number from 0 to %u",
+		                 mediator->gpus.count - 1);
+		return;
+	}
+	gpu_watch_set_drained(mediator->watch, (uint32_t)index, drained);
+	admin_call_result(call, gpu_status(mediator, (uint32_t)index));
+}
+
+static void on_drain(void *owner, struct admin_call *call, const json_t *params)
+{
+	set_drained(owner, call, params, true);
+}
+
+static void on_resume(void *owner, struct admin_call *call, const json_t *params)
+{
+	set_drained(owner, call, params, false);
+}
+
 static void on_weights(void *owner, struct admin_call *call, const json_t *params UNUSED)
 {
 	struct gpu_shares shares[CORE_MAX_GPUS];
@@ -326,6 +365,9 @@ const struct admin_method admin_methods[] = {
 	{"show-config", "every configuration key and its value", on_show_config},
 	{"show-connections", "the VMs' connections", on_show_connections},
 	{"list-workers", "the worker processes", on_list_workers},
+	{"health", "the GPUs: state, reasons, readings", on_health},
+	{"drain", "take a GPU out of service: {\"gpu\": number}", on_drain},
+	{"resume", "give a GPU back: {\"gpu\": number}", on_resume},
 	{"list-jobs", "the jobs that wait or run", on_list_jobs},
 	{"cancel-job", "end a job: {\"job\": number}", on_cancel_job},
 	{"weights", "weights, priorities and shares", on_weights},

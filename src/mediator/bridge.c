@@ -87,18 +87,19 @@ static void do_store(struct mediator *mediator, const struct core_action *action
 	}
 }
 
-static void do_worker_stuck(struct mediator *mediator UNUSED, const struct core_action *action)
+static void do_worker_stuck(struct mediator *mediator, const struct core_action *action)
 {
 	char label[160];
 
 	log_error("%s: its worker on GPU %u survives SIGKILL: it hangs in the driver; "
 	          "the GPU needs a reset",
 	          vm_entry_label(label, sizeof(label), action->owner), action->gpu);
+	gpu_watch_stuck(mediator->watch, action->gpu);
 }
 
 static void do_gpu_drained(struct mediator *mediator, const struct core_action *action)
 {
-	log_info("GPU %u (%s) is drained", action->gpu, mediator->gpus.gpus[action->gpu].name);
+	gpu_watch_drained(mediator->watch, action->gpu);
 }
 
 static void do_vm_gone(struct mediator *mediator, const struct core_action *action)

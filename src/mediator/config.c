@@ -65,6 +65,8 @@ static const struct key keys[] = {
 	INTEGER(fault_points, 0, 1000000, true),
 	INTEGER(timeout_points, 0, 1000000, true),
 	INTEGER(fault_window_s, 1, 31536000, true),
+	INTEGER(nvml_poll_ms, 100, 60000, false),
+	{"reset_command", KIND_PATH, AT(reset_command), 0, 0, NULL, false},
 	INTEGER(worker_uid_base, 0, 2000000000, false),
 };
 
@@ -91,6 +93,7 @@ void config_default(struct config *config)
 		.fault_points = 1,
 		.timeout_points = 3,
 		.fault_window_s = 3600,
+		.nvml_poll_ms = 1000,
 		.worker_uid_base = 400000,
 	};
 }
@@ -168,7 +171,7 @@ static int set_path(struct config *config, const struct key *key, const char *va
 
 	if (strlen(value) >= CONFIG_PATH_BYTES)
 		return fail(error, key->name, value, "a path of at most 255 bytes");
-	if (!required && strcmp(value, "off") == 0)
+	if (!required && (strcmp(value, "off") == 0 || strcmp(value, "none") == 0))
 		value = "";
 	else if (!*value)
 		return fail(error, key->name, value, "a path");

@@ -392,8 +392,10 @@ static void on_accept_again(evutil_socket_t fd UNUSED, short what UNUSED, void *
 
 	if (server->stopped)
 		return;
-	TAILQ_FOREACH (port, &server->ports, link)
-		event_add(port->listener.readable, NULL);
+	TAILQ_FOREACH (port, &server->ports, link) {
+		if (port->listener.readable)
+			event_add(port->listener.readable, NULL);
+	}
 	if (server->legacy.readable)
 		event_add(server->legacy.readable, NULL);
 }
@@ -459,14 +461,25 @@ void guest_port_set_identity(struct guest_port *port, const struct guest_identit
 	port->identity = *identity;
 }
 
+void guest_port_retire(struct guest_port *port)
+{
+	struct connection *connection;
+
+	listener_close(&port->listener);
+	TAILQ_FOREACH (connection, &port->connections, link)
+		stream_pause(connection->stream, true);
+}
+
 void guest_port_close(struct guest_port *port)
 {
 	struct connection *connection;
 
 	if (!port)
 		return;
-	while ((connection = TAILQ_FIRST(&port->connections)))
+	while ((connection = TAILQ_FIRST(&port->connections))) {
+		stream_flush(connection->stream);
 		connection_free(connection);
+	}
 	listener_close(&port->listener);
 	TAILQ_REMOVE(&port->server->ports, port, link);
 	free(port->label);
@@ -563,16 +576,12 @@ int guest_server_open_legacy(struct guest_server *server, const char *path)
 
 void guest_server_stop(struct guest_server *server)
 {
-	struct connection *connection;
 	struct guest_port *port;
 
 	server->stopped = true;
 	listener_close(&server->legacy);
-	TAILQ_FOREACH (port, &server->ports, link) {
-		listener_close(&port->listener);
-		TAILQ_FOREACH (connection, &port->connections, link)
-			stream_pause(connection->stream, true);
-	}
+	TAILQ_FOREACH (port, &server->ports, link)
+		guest_port_retire(port);
 }
 
 bool guest_server_flush(struct guest_server *server)

@@ -59,6 +59,9 @@ int guest_port_open(struct guest_server *server, struct guest_port **out, const 
                     const char *label, const struct guest_identity *identity, void *vm);
 void guest_port_set_identity(struct guest_port *port, const struct guest_identity *identity);
 
+/* Removes the socket and reads no more; answers still go out, until it is closed. */
+void guest_port_retire(struct guest_port *port);
+
 /* Ends its connections without a word (client_gone is not called) and removes the socket. */
 void guest_port_close(struct guest_port *port);
 

@@ -18,6 +18,7 @@
 
 #include "mediator/admin_server.h"
 #include "mediator/children.h"
+#include "mediator/gpu_watch.h"
 #include "mediator/gpus.h"
 #include "mediator/guest_server.h"
 #include "mediator/mediator.h"
@@ -66,6 +67,7 @@ struct mediator {
 	struct event *timer;
 	int64_t armed_ns; /* what timer_fd is set to; SCHED_NEVER = off */
 
+	const char *worker_program;
 	struct gpu_table gpus;
 	struct vm_entry_list vms;
 	struct vm_entry *by_uuid;
@@ -75,6 +77,7 @@ struct mediator {
 	struct guest_server *guests;
 	struct children *children;
 	struct worker_host *workers;
+	struct gpu_watch *watch;
 	struct store *store;
 	struct admin_server *admin;
 	struct event *signals[3];

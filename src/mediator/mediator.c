@@ -258,6 +258,7 @@ int mediator_new(struct mediator **out, struct event_base *base, const struct co
 	mediator->base = base;
 	mediator->config = *config;
 	mediator->source = source;
+	mediator->worker_program = program;
 	mediator->started_ns = clock_monotonic_ns();
 	mediator->armed_ns = SCHED_NEVER;
 	mediator->timer_fd = -1;
@@ -279,6 +280,8 @@ int mediator_new(struct mediator **out, struct event_base *base, const struct co
 	if (r == 0)
 		r = start_workers(mediator, program);
 	if (r == 0)
+		r = gpu_watch_new(&mediator->watch, mediator);
+	if (r == 0)
 		r = start_sockets(mediator);
 	if (r == 0)
 		r = start_registry(mediator);
@@ -299,6 +302,7 @@ void mediator_free(struct mediator *mediator)
 		reload_free(mediator, reload);
 	admin_server_free(mediator->admin);
 	/* Dies first, so that nothing is told any more; then what is unanswered is freed. */
+	gpu_watch_free(mediator->watch);
 	children_free(mediator->children);
 	worker_host_free(mediator->workers);
 	if (mediator->core) {

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "mediator/internal.h"
+#include "mediator/metrics_gpu.h"
 
 /* Upper bounds of latency buckets, ns. */
 static const int64_t bucket_bounds_ns[] = {
@@ -348,6 +349,7 @@ static void write_all(FILE *out, struct mediator *mediator, const struct vm_figu
 		        metric->name, metric->type);
 		metric->write(out, metric->name, mediator);
 	}
+	metrics_write_gpus(out, mediator);
 }
 
 char *metrics_text(struct mediator *mediator)

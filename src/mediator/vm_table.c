@@ -153,7 +153,8 @@ static void drop(struct mediator *mediator, struct vm_entry *entry)
 	log_info("%s: removed", vm_entry_label(label, sizeof(label), entry));
 	HASH_DELETE(by_uuid, mediator->by_uuid, entry);
 	entry->removing = true;
-	guest_port_close(TAKE_PTR(entry->port));
+	entry->full = false; /* no answer makes it go on reading */
+	guest_port_retire(entry->port);
 	core_vm_remove(mediator->core, clock_monotonic_ns(), entry->core_vm);
 	mediator_pump(mediator);
 }

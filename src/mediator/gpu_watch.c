@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: MIT */
+/* See gpu_watch.h. With the cpu backend there is no NVML and nothing to reset. */
+#include "mediator/gpu_watch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "mediator/internal.h"
+
+enum {
+	RELEASE_TIMEOUT_S = 10, /* for NVML to let go; then the command runs all the same */
+	COMMAND_TIMEOUT_S = 120,
+	VERIFY_TIMEOUT_S = 60,
+};
+
+/* Where the reset of one GPU is. */
+enum reset_step {
+	RESET_NONE,
+	RESET_RELEASING, /* NVML is asked to let go */
+	RESET_COMMAND,   /* the operator's command runs */
+	RESET_VERIFYING, /* a probe runs */
+};
+
+struct watched {
+	struct gpu_watch *watch;
+	uint32_t index;
+	struct health *health;
+	struct nvml_reading last;
+	bool has_reading;
+	bool by_hand; /* an operator drained it */
+	bool stuck;   /* a worker there cannot be killed */
+	bool drained; /* the core has said so */
+	enum reset_step step;
+	pid_t pid; /* of the step's process; 0 = none */
+	struct event *timeout;
+};
+
+struct gpu_watch {
+	struct mediator *mediator;
+	struct nvml_reader *reader; /* NULL with the cpu backend */
+	struct watched *gpus;
+	uint32_t count;
+};
+
+/* ---- Drain ----------------------------------------------------------------------------- */
+
+static void log_news(struct watched *gpu)
+{
+	const struct gpu_info *info = &gpu->watch->mediator->gpus.gpus[gpu->index];
+	struct health_news news;
+
+	while (health_next_news(gpu->health, &news)) {
+		if (!news.began)
+			log_info("GPU %u (%s): over: %s", gpu->index, info->uuid,
+			         news.reason->message);
+		else
+			log_warning("GPU %u (%s): %s; %s", gpu->index, info->uuid,
+			            news.reason->message, news.reason->remedy);
+	}
+}
+
+static bool must_drain(const struct watched *gpu)
+{
+	return gpu->by_hand || gpu->stuck || gpu->step != RESET_NONE ||
+	       (gpu->health && health_needs_drain(gpu->health));
+}
+
+static void begin_reset(struct watched *gpu);
+
+/* Brings the core in line with what is known of the GPU. */
+static void update(struct watched *gpu)
+{
+	struct mediator *mediator = gpu->watch->mediator;
+	bool drain = must_drain(gpu);
+
+	if (gpu->health)
+		log_news(gpu);
+	if (!drain)
+		gpu->drained = false;
+	core_gpu_set_draining(mediator->core, clock_monotonic_ns(), gpu->index, drain);
+	mediator_pump(mediator);
+	if (gpu->drained && gpu->step == RESET_NONE && gpu->health &&
+	    health_needs_reset(gpu->health))
+		begin_reset(gpu);
+}
+
+/* ---- Reset ------------------------------------------------------------------------------ */
+
+static void set_timeout(struct watched *gpu, int seconds)
+{
+	const struct timeval after = {.tv_sec = seconds};
+
+	event_add(gpu->timeout, &after);
+}
+
+static void finish_reset(struct watched *gpu, const char *why)
+{
+	event_del(gpu->timeout);
+	gpu->step = RESET_NONE;
+	health_reset_done(gpu->health, clock_monotonic_ns(), why == NULL, why ? why : "");
+	if (why)
+		log_error("GPU %u: the reset failed: %s", gpu->index, why);
+	else
+		log_info("GPU %u: reset and verified", gpu->index);
+	if (gpu->watch->reader)
+		nvml_reader_resume(gpu->watch->reader);
+	update(gpu);
+}
+
+static void on_process_end(void *owner, pid_t pid, int status);
+
+/* Runs the step's process, which has @seconds; its output goes nowhere. */
+static void run_step(struct watched *gpu, enum reset_step step, const char *const *argv,
+                     int seconds)
+{
+	CLEANUP(closep) int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	char why[256];
+	int r;
+
+	gpu->step = step;
+	r = children_spawn(&gpu->pid, argv, null, STDOUT_FILENO);
+	if (r == 0)
+		r = children_watch(gpu->watch->mediator->children, gpu->pid, on_process_end, gpu);
+	if (r == 0) {
+		set_timeout(gpu, seconds);
+		return;
+	}
+	gpu->pid = 0;
+	snprintf(why, sizeof(why), "cannot run %.160s: %s", argv[0], strerror(-r));
+	finish_reset(gpu, why);
+}
+
+static void verify(struct watched *gpu)
+{
+	struct mediator *mediator = gpu->watch->mediator;
+	const char *const argv[] = {mediator->worker_program,
+	                            "--probe",
+	                            "--backend",
+	                            "cuda",
+	                            "--gpu",
+	                            mediator->gpus.gpus[gpu->index].spec,
+	                            NULL};
+
+	run_step(gpu, RESET_VERIFYING, argv, VERIFY_TIMEOUT_S);
+}
+
+static void run_command(struct watched *gpu)
+{
+	struct mediator *mediator = gpu->watch->mediator;
+	const char *const argv[] = {mediator->config.reset_command,
+	                            mediator->gpus.gpus[gpu->index].uuid, NULL};
+
+	log_warning("GPU %u: running %s %s", gpu->index, argv[0], argv[1]);
+	run_step(gpu, RESET_COMMAND, argv, COMMAND_TIMEOUT_S);
+}
+
+static void on_process_end(void *owner, pid_t pid UNUSED, int status)
+{
+	struct watched *gpu = owner;
+	bool command = gpu->step == RESET_COMMAND;
+	char why[256];
+
+	gpu->pid = 0;
+	event_del(gpu->timeout);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+		if (command)
+			verify(gpu);
+		else
+			finish_reset(gpu, NULL);
+		return;
+	}
+	snprintf(why, sizeof(why), "%s %s %d", command ? "reset_command" : "the probe of a worker",
+	         WIFSIGNALED(status) ? "was ended by signal" : "exited with status",
+	         WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	finish_reset(gpu, why);
+}
+
+/* The step has taken too long. */
+static void on_timeout(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct watched *gpu = arg;
+
+	if (gpu->step == RESET_RELEASING)
+		run_command(gpu);
+	else if (gpu->pid > 0)
+		kill(gpu->pid, SIGKILL); /* its end is the step's failure */
+}
+
+static void begin_reset(struct watched *gpu)
+{
+	if (!gpu->watch->mediator->config.reset_command[0]) {
+		log_warning("GPU %u: drained; no reset_command is configured, so that fresh "
+		            "contexts are all that is tried",
+		            gpu->index);
+		verify(gpu);
+		return;
+	}
+	gpu->step = RESET_RELEASING;
+	set_timeout(gpu, RELEASE_TIMEOUT_S);
+	nvml_reader_release(gpu->watch->reader);
+}
+
+/* ---- Events ------------------------------------------------------------------------------- */
+
+static void on_reading(void *owner, uint32_t index, const struct nvml_reading *reading)
+{
+	struct gpu_watch *watch = owner;
+	struct watched *gpu = &watch->gpus[index];
+
+	gpu->last = *reading;
+	gpu->has_reading = true;
+	health_reading_came(gpu->health, reading->at_ns, &reading->health);
+	update(gpu);
+}
+
+static void on_xid(void *owner, uint32_t index, uint64_t xid, int64_t at_ns)
+{
+	struct gpu_watch *watch = owner;
+
+	log_warning("GPU %u: Xid %llu: %s", index, (unsigned long long)xid,
+	            health_xid_find(xid)->text);
+	health_xid_came(watch->gpus[index].health, at_ns, xid);
+	update(&watch->gpus[index]);
+}
+
+static void on_state(void *owner, enum nvml_state state, const char *text)
+{
+	struct gpu_watch *watch = owner;
+
+	for (uint32_t i = 0; i < watch->count; i++) {
+		struct watched *gpu = &watch->gpus[i];
+
+		if (state != NVML_STATE_UP) {
+			gpu->has_reading = false;
+			health_readings_stopped(gpu->health, clock_monotonic_ns(), text);
+		}
+		if (state == NVML_STATE_RELEASED && gpu->step == RESET_RELEASING)
+			run_command(gpu);
+		update(gpu);
+	}
+}
+
+void gpu_watch_drained(struct gpu_watch *watch, uint32_t index)
+{
+	struct watched *gpu = &watch->gpus[index];
+
+	log_info("GPU %u (%s) is drained", index, watch->mediator->gpus.gpus[index].name);
+	gpu->drained = true;
+	update(gpu);
+}
+
+void gpu_watch_stuck(struct gpu_watch *watch, uint32_t index)
+{
+	watch->gpus[index].stuck = true;
+	update(&watch->gpus[index]);
+}
+
+void gpu_watch_set_drained(struct gpu_watch *watch, uint32_t index, bool drained)
+{
+	struct watched *gpu = &watch->gpus[index];
+
+	gpu->by_hand = drained;
+	if (!drained) {
+		gpu->stuck = false;
+		/* Whoever resumes a GPU vouches for it; what is still wrong comes back. */
+		if (gpu->health && gpu->step == RESET_NONE && health_needs_drain(gpu->health))
+			health_reset_done(gpu->health, clock_monotonic_ns(), true, "");
+	}
+	update(gpu);
+}
+
+/* ---- What is known -------------------------------------------------------------------------- */
+
+static const char *state_name(const struct watched *gpu)
+{
+	if (gpu->by_hand || gpu->stuck)
+		return "draining";
+	return health_state_name(gpu->health ? health_state(gpu->health) : HEALTH_OK);
+}
+
+static json_t *describe_reasons(const struct watched *gpu)
+{
+	const struct health_reason *reason = NULL;
+	json_t *list = json_array();
+
+	if (gpu->by_hand)
+		json_array_append_new(list,
+		                      json_pack("{s:s, s:s, s:s, s:s}", "code", "by_hand", "level",
+		                                "draining", "message", "drained by an operator",
+		                                "remedy", "vgpu-admin resume gives it back"));
+	if (gpu->stuck)
+		json_array_append_new(list,
+		                      json_pack("{s:s, s:s, s:s, s:s}", "code", "worker_stuck",
+		                                "level", "draining", "message",
+		                                "a worker there survives SIGKILL", "remedy",
+		                                "reset the GPU or reboot, then vgpu-admin resume"));
+	while (gpu->health && (reason = health_next_reason(gpu->health, reason)))
+		json_array_append_new(
+			list, json_pack("{s:s, s:s, s:f, s:o, s:s}", "code", reason->code, "level",
+		                        health_state_name(reason->level), "age_s",
+		                        (double)(clock_monotonic_ns() - reason->since_ns) / 1e9,
+		                        "message", admin_text(reason->message), "remedy",
+		                        reason->remedy));
+	return list;
+}
+
+static json_t *describe_xids(const struct health *health)
+{
+	json_t *object = json_object();
+	uint64_t number, count;
+	char key[24];
+
+	for (size_t i = 0; health_xid_count(health, i, &number, &count); i++) {
+		if (count == 0)
+			continue;
+		snprintf(key, sizeof(key), "%llu", (unsigned long long)number);
+		json_object_set_new(object, key, json_integer((json_int_t)count));
+	}
+	return object;
+}
+
+static void put_value(json_t *object, const char *key, const struct health_reading *reading,
+                      enum health_value value, double scale)
+{
+	int64_t raw;
+
+	if (health_reading_get(reading, value, &raw))
+		json_object_set_new(object, key, json_real((double)raw * scale));
+}
+
+void gpu_watch_describe(const struct gpu_watch *watch, uint32_t index, json_t *object)
+{
+	const struct watched *gpu = &watch->gpus[index];
+
+	json_object_set_new(object, "health", json_string(state_name(gpu)));
+	json_object_set_new(object, "drained", json_boolean(gpu->drained));
+	json_object_set_new(object, "reasons", describe_reasons(gpu));
+	if (!watch->reader)
+		return;
+	json_object_set_new(object, "nvml",
+	                    json_string(nvml_state_name(nvml_reader_state(watch->reader))));
+	json_object_set_new(object, "xids", describe_xids(gpu->health));
+	if (!gpu->has_reading)
+		return;
+	for (enum health_value v = 0; v < HEALTH_VALUE_COUNT; v++)
+		put_value(object, health_value_names[v], &gpu->last.health, v, 1);
+	put_value(object, "temperature_c", &gpu->last.health, HEALTH_TEMPERATURE_C, 1);
+	put_value(object, "power_w", &gpu->last.health, HEALTH_POWER_MW, 1e-3);
+	put_value(object, "utilization", &gpu->last.health, HEALTH_GPU_BUSY_PERCENT, 1e-2);
+	put_value(object, "memory_used_mib", &gpu->last.health, HEALTH_MEMORY_USED_BYTES,
+	          1.0 / 1048576);
+	put_value(object, "memory_total_mib", &gpu->last.health, HEALTH_MEMORY_TOTAL_BYTES,
+	          1.0 / 1048576);
+}
+
+void gpu_watch_figures(const struct gpu_watch *watch, uint32_t index, struct gpu_figures *out)
+{
+	const struct watched *gpu = &watch->gpus[index];
+
+	*out = (struct gpu_figures){
+		.state = state_name(gpu),
+		.reading = gpu->has_reading ? &gpu->last.health : NULL,
+		.health = gpu->health,
+		.nvml_up = watch->reader && nvml_reader_state(watch->reader) == NVML_STATE_UP,
+	};
+	if (gpu->health)
+		health_counters(gpu->health, &out->counters);
+}
+
+/* ---- Start and end ------------------------------------------------------------------------------
+ */
+
+static int start_reader(struct gpu_watch *watch)
+{
+	static const struct nvml_reader_ops ops = {
+		.reading = on_reading, .xid = on_xid, .state = on_state};
+	const struct mediator *mediator = watch->mediator;
+	const char *uuids[CORE_MAX_GPUS];
+	const struct nvml_reader_options options = {
+		.uuids = uuids,
+		.gpu_count = watch->count,
+		.poll_ms = (uint32_t)mediator->config.nvml_poll_ms,
+	};
+
+	for (uint32_t i = 0; i < watch->count; i++)
+		uuids[i] = mediator->gpus.gpus[i].uuid;
+	return nvml_reader_new(&watch->reader, mediator->base, &options, &ops, watch);
+}
+
+int gpu_watch_new(struct gpu_watch **out, struct mediator *mediator)
+{
+	CLEANUP(gpu_watch_freep) struct gpu_watch *watch = calloc(1, sizeof(*watch));
+	int r;
+
+	if (!watch)
+		return -ENOMEM;
+	watch->mediator = mediator;
+	watch->gpus = calloc(mediator->gpus.count, sizeof(*watch->gpus));
+	if (!watch->gpus)
+		return -ENOMEM;
+	watch->count = mediator->gpus.count;
+	for (uint32_t i = 0; i < watch->count; i++) {
+		struct watched *gpu = &watch->gpus[i];
+
+		gpu->watch = watch;
+		gpu->index = i;
+		gpu->timeout = event_new(mediator->base, -1, 0, on_timeout, gpu);
+		if (!gpu->timeout)
+			return -ENOMEM;
+		if (!mediator->gpus.cuda)
+			continue;
+		r = health_new(&gpu->health, clock_monotonic_ns());
+		if (r < 0)
+			return r;
+	}
+	if (mediator->gpus.cuda) {
+		r = start_reader(watch);
+		if (r < 0)
+			return r;
+	}
+	*out = TAKE_PTR(watch);
+	return 0;
+}
+
+void gpu_watch_free(struct gpu_watch *watch)
+{
+	if (!watch)
+		return;
+	nvml_reader_free(watch->reader);
+	for (uint32_t i = 0; i < watch->count; i++) {
+		health_free(watch->gpus[i].health);
+		if (watch->gpus[i].timeout)
+			event_free(watch->gpus[i].timeout);
+	}
+	free(watch->gpus);
+	free(watch);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The GPUs' health: what NVML reports becomes a state, and a state that forbids work
+ * becomes a drain and, where one can help, a reset.
+ *
+ * A reset goes step by step, each bounded in time: the GPU is drained (every worker has
+ * ended), NVML lets go of it, the operator's command runs if one is configured, and a
+ * worker's probe verifies that a context can be made. An operator's own drain stays
+ * until the operator resumes.
+ */
+#ifndef MEDIATOR_GPU_WATCH_H
+#define MEDIATOR_GPU_WATCH_H
+
+#include <jansson.h>
+
+#include "mediator/mediator.h"
+#include "mediator/nvml_reader.h"
+
+struct gpu_watch;
+
+/* Watches the GPUs in the mediator's table. Returns 0 or a negative errno. */
+int gpu_watch_new(struct gpu_watch **out, struct mediator *mediator);
+void gpu_watch_free(struct gpu_watch *watch);
+DEFINE_CLEANUP(gpu_watch)
+
+/* ---- Events ------------------------------------------------------------------------ */
+
+/* The core says that nothing of the GPU is used any more. */
+void gpu_watch_drained(struct gpu_watch *watch, uint32_t gpu);
+
+/* A worker on the GPU cannot be killed: it is drained until an operator resumes it. */
+void gpu_watch_stuck(struct gpu_watch *watch, uint32_t gpu);
+
+/* An operator takes a GPU out of service, or gives it back. */
+void gpu_watch_set_drained(struct gpu_watch *watch, uint32_t gpu, bool drained);
+
+/* ---- What is known -------------------------------------------------------------------- */
+
+/* Adds state, readings and reasons to the object of one GPU. */
+void gpu_watch_describe(const struct gpu_watch *watch, uint32_t gpu, json_t *object);
+
+struct gpu_figures {
+	const char *state;                    /* of health_state_name() */
+	const struct health_reading *reading; /* NULL: none */
+	struct health_counters counters;
+	const struct health *health; /* NULL with the cpu backend */
+	bool nvml_up;
+};
+
+/* For the metrics. Pointers are valid until the next event. */
+void gpu_watch_figures(const struct gpu_watch *watch, uint32_t gpu, struct gpu_figures *out);
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See metrics_gpu.h. Gauges exist only while NVML gives their value; counters exist
+ * from the start, at 0, because alerts are written on their growth.
+ */
+#include "mediator/metrics_gpu.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "mediator/internal.h"
+
+static const struct {
+	const char *name;
+	const char *help;
+	enum health_value value;
+	double scale;
+} gauges[] = {
+	{"vgpu_gpu_temperature_celsius", "Temperature.", HEALTH_TEMPERATURE_C, 1},
+	{"vgpu_gpu_power_watts", "Power drawn.", HEALTH_POWER_MW, 1e-3},
+	{"vgpu_gpu_utilization_ratio", "Part of the time in which a kernel ran.",
+         HEALTH_GPU_BUSY_PERCENT, 1e-2},
+	{"vgpu_gpu_memory_utilization_ratio",
+         "Part of the time in which the memory controller worked.", HEALTH_MEMORY_BUSY_PERCENT,
+         1e-2},
+	{"vgpu_gpu_memory_used_bytes", "GPU memory in use.", HEALTH_MEMORY_USED_BYTES, 1},
+	{"vgpu_gpu_memory_total_bytes", "GPU memory there is.", HEALTH_MEMORY_TOTAL_BYTES, 1},
+};
+
+static void write_head(FILE *out, const char *name, const char *type, const char *help)
+{
+	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void write_gauges(FILE *out, const struct mediator *mediator)
+{
+	for (size_t i = 0; i < ARRAY_LEN(gauges); i++) {
+		write_head(out, gauges[i].name, "gauge", gauges[i].help);
+		for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
+			struct gpu_figures figures;
+			int64_t raw;
+
+			gpu_watch_figures(mediator->watch, gpu, &figures);
+			if (figures.reading &&
+			    health_reading_get(figures.reading, gauges[i].value, &raw))
+				fprintf(out, "%s{gpu_uuid=\"%s\"} %.9g\n", gauges[i].name,
+				        mediator->gpus.gpus[gpu].uuid,
+				        (double)raw * gauges[i].scale);
+		}
+	}
+}
+
+static void write_counters(FILE *out, const struct mediator *mediator)
+{
+	struct gpu_figures figures;
+
+	write_head(out, "vgpu_gpu_ecc_errors_total", "counter", "Memory errors, by type.");
+	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
+		const char *uuid = mediator->gpus.gpus[gpu].uuid;
+
+		gpu_watch_figures(mediator->watch, gpu, &figures);
+		fprintf(out,
+		        "vgpu_gpu_ecc_errors_total{gpu_uuid=\"%s\",type=\"corrected\"} %" PRIu64
+		        "\n",
+		        uuid, figures.counters.ecc_corrected);
+		fprintf(out,
+		        "vgpu_gpu_ecc_errors_total{gpu_uuid=\"%s\",type=\"uncorrected\"} %" PRIu64
+		        "\n",
+		        uuid, figures.counters.ecc_uncorrected);
+	}
+	write_head(out, "vgpu_gpu_resets_total", "counter", "Resets, those of others included.");
+	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
+		gpu_watch_figures(mediator->watch, gpu, &figures);
+		fprintf(out, "vgpu_gpu_resets_total{gpu_uuid=\"%s\"} %" PRIu64 "\n",
+		        mediator->gpus.gpus[gpu].uuid, figures.counters.resets);
+	}
+}
+
+static void write_xids(FILE *out, const struct mediator *mediator)
+{
+	write_head(out, "vgpu_gpu_xid_errors_total", "counter", "Xid errors, by number.");
+	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
+		struct gpu_figures figures;
+		uint64_t number, count;
+
+		gpu_watch_figures(mediator->watch, gpu, &figures);
+		for (size_t i = 0;
+		     figures.health && health_xid_count(figures.health, i, &number, &count); i++)
+			fprintf(out,
+			        "vgpu_gpu_xid_errors_total{gpu_uuid=\"%s\",xid=\"%" PRIu64
+			        "\"} %" PRIu64 "\n",
+			        mediator->gpus.gpus[gpu].uuid, number, count);
+	}
+}
+
+static void write_health(FILE *out, const struct mediator *mediator)
+{
+	write_head(out, "vgpu_gpu_health", "gauge", "1 for the state that the GPU is in.");
+	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
+		struct gpu_figures figures;
+
+		gpu_watch_figures(mediator->watch, gpu, &figures);
+		for (enum health_state state = 0; state < HEALTH_STATE_COUNT; state++)
+			fprintf(out, "vgpu_gpu_health{gpu_uuid=\"%s\",state=\"%s\"} %d\n",
+			        mediator->gpus.gpus[gpu].uuid, health_state_name(state),
+			        strcmp(figures.state, health_state_name(state)) == 0);
+	}
+}
+
+void metrics_write_gpus(FILE *out, const struct mediator *mediator)
+{
+	struct gpu_figures figures;
+
+	write_gauges(out, mediator);
+	write_counters(out, mediator);
+	write_xids(out, mediator);
+	write_health(out, mediator);
+	gpu_watch_figures(mediator->watch, 0, &figures);
+	write_head(out, "vgpu_nvml_up", "gauge", "1 while NVML gives readings.");
+	fprintf(out, "vgpu_nvml_up %d\n", figures.nvml_up);
+}
