@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 #
 # What the qemu-* and guest-* tools share; sourced, never run. It knows where
@@ -9,6 +10,7 @@
 
 root=$(dirname "$(dirname "$(readlink -f "$0")")")
 cache=${VGPU_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vgpu}
+# shellcheck disable=SC2034 # for those who source this
 qemu_package=qemu-system-x86
 
 say() {

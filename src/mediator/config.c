@@ -242,7 +242,7 @@ int config_set(struct config *config, const char *name, const char *value,
 		[KIND_BOOL] = set_bool,       [KIND_PATH] = set_path,
 		[KIND_GPUS] = set_gpus,       [KIND_CHOICE] = set_choice,
 	};
-	char known[400] = "";
+	char known[700] = ""; /* all of them: a test compares */
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
 		if (strcmp(keys[i].name, name) == 0)
@@ -291,10 +291,16 @@ static int read_file(struct config *config, const char *path, bool required,
 	}
 	/* The number of the first wrong line; lines after it are still read. */
 	line = ini_parse_file(file, on_line, &reading);
+	if (ferror(file)) {
+		snprintf(error->text, sizeof(error->text), "%s: cannot be read: %s", path,
+		         strerror(errno));
+		fclose(file);
+		return -EIO;
+	}
 	fclose(file);
 	if (line == 0)
 		return 0;
-	snprintf(error->text, sizeof(error->text), "%.200s:%d: %.280s", path, line,
+	snprintf(error->text, sizeof(error->text), "%.200s:%d: %.760s", path, line,
 	         cause.text[0] ? cause.text : "not a `key = value` line");
 	return -EINVAL;
 }

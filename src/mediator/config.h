@@ -61,7 +61,7 @@ struct config {
 
 /* What went wrong, for a person. */
 struct config_error {
-	char text[512];
+	char text[1024];
 };
 
 void config_default(struct config *config);

@@ -15,6 +15,7 @@
 #include "mediator/internal.h"
 
 enum {
+	RETRY_POLLS = 30,       /* between attempts to find a library or a GPU that is not there */
 	RELEASE_TIMEOUT_S = 10, /* for NVML to let go; then the command runs all the same */
 	COMMAND_TIMEOUT_S = 120,
 	VERIFY_TIMEOUT_S = 60,
@@ -100,6 +101,21 @@ static void set_timeout(struct watched *gpu, int seconds)
 	event_add(gpu->timeout, &after);
 }
 
+static bool has_command(const struct watched *gpu)
+{
+	return gpu->watch->mediator->config.reset_command[0] != '\0';
+}
+
+/* Whether NVML has to stay closed, since some GPU is being reset. */
+static bool needs_release(const struct gpu_watch *watch)
+{
+	for (uint32_t i = 0; i < watch->count; i++) {
+		if (watch->gpus[i].step == RESET_RELEASING || watch->gpus[i].step == RESET_COMMAND)
+			return true;
+	}
+	return false;
+}
+
 static void finish_reset(struct watched *gpu, const char *why)
 {
 	event_del(gpu->timeout);
@@ -107,9 +123,12 @@ static void finish_reset(struct watched *gpu, const char *why)
 	health_reset_done(gpu->health, clock_monotonic_ns(), why == NULL, why ? why : "");
 	if (why)
 		log_error("GPU %u: the reset failed: %s", gpu->index, why);
-	else
+	else if (has_command(gpu))
 		log_info("GPU %u: reset and verified", gpu->index);
-	if (gpu->watch->reader)
+	else
+		log_warning("GPU %u: not reset, but a fresh context works: back in service",
+		            gpu->index);
+	if (!needs_release(gpu->watch))
 		nvml_reader_resume(gpu->watch->reader);
 	update(gpu);
 }
@@ -195,11 +214,12 @@ static void on_timeout(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 
 static void begin_reset(struct watched *gpu)
 {
-	if (!gpu->watch->mediator->config.reset_command[0]) {
-		log_warning("GPU %u: drained; no reset_command is configured, so that fresh "
-		            "contexts are all that is tried",
-		            gpu->index);
+	if (!has_command(gpu)) {
 		verify(gpu);
+		return;
+	}
+	if (nvml_reader_state(gpu->watch->reader) == NVML_STATE_RELEASED) {
+		run_command(gpu);
 		return;
 	}
 	gpu->step = RESET_RELEASING;
@@ -387,6 +407,7 @@ static int start_reader(struct gpu_watch *watch)
 		.uuids = uuids,
 		.gpu_count = watch->count,
 		.poll_ms = (uint32_t)mediator->config.nvml_poll_ms,
+		.retry_ms = RETRY_POLLS * (uint32_t)mediator->config.nvml_poll_ms,
 	};
 
 	for (uint32_t i = 0; i < watch->count; i++)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
 
 #include <event2/event.h>
 
@@ -40,6 +41,7 @@ struct store {
 	void *owner;
 	struct registry *registry; /* the thread's */
 	bool faults_loaded;        /* the thread's: they have been told */
+	bool behind;               /* the thread's: the file holds what was not loaded yet */
 	bool failing;              /* the thread's: the last access failed, and was logged */
 	pthread_t thread;
 	bool thread_started;
@@ -75,6 +77,7 @@ static int do_load(struct store *store, struct request *request)
 	if (r == 0 && !store->faults_loaded)
 		r = registry_fault_list(store->registry, NULL, 0, &snapshot->faults);
 	store->faults_loaded |= r == 0;
+	store->behind = r != 0;
 	return r;
 }
 
@@ -95,6 +98,50 @@ static int do_fault(struct store *store, struct request *request)
 	return r == REGISTRY_E_NOT_FOUND ? 0 : r;
 }
 
+static void explain(const struct store *store, int result, struct registry_error *why)
+{
+	if (result < 0)
+		snprintf(why->text, sizeof(why->text), "%s: %s", registry_path(store->registry),
+		         strerror(-result));
+	else if (result > 0)
+		snprintf(why->text, sizeof(why->text), "%s", registry_message(store->registry));
+}
+
+/*
+ * Another file may lie at the path by now, put there by a restore. A missing one is
+ * waited for, and so is an empty one, which is about to be written: a new registry in
+ * its place would remove every VM.
+ */
+static int follow_file(struct store *store, struct registry_error *why)
+{
+	const struct registry_options options = {.mode = REGISTRY_WRITE};
+	const char *path = registry_path(store->registry);
+	struct registry *fresh;
+	struct stat found;
+	bool changed = false;
+	int r = registry_changed(store->registry, &changed);
+
+	store->behind |= changed;
+	if (r != REGISTRY_E_REPLACED) {
+		explain(store, r, why);
+		return r;
+	}
+	store->behind = true;
+	if (stat(path, &found) < 0 || found.st_size == 0) {
+		snprintf(why->text, sizeof(why->text),
+		         "registry %s is gone; put it back: until then its VMs are served as they "
+		         "were, and nothing is recorded",
+		         path);
+		return REGISTRY_E_MISSING;
+	}
+	r = registry_open(&fresh, path, &options, why);
+	if (r != 0)
+		return r;
+	registry_free(store->registry);
+	store->registry = fresh;
+	return 0;
+}
+
 static void do_request(struct store *store, struct request *request)
 {
 	static int (*const handlers[])(struct store *, struct request *) = {
@@ -102,13 +149,11 @@ static void do_request(struct store *store, struct request *request)
 		[REQUEST_FAULT] = do_fault,
 	};
 
-	request->result = handlers[request->type](store, request);
-	if (request->result < 0)
-		snprintf(request->why.text, sizeof(request->why.text), "%s: %s",
-		         registry_path(store->registry), strerror(-request->result));
-	else if (request->result > 0)
-		snprintf(request->why.text, sizeof(request->why.text), "%s",
-		         registry_message(store->registry));
+	request->result = follow_file(store, &request->why);
+	if (request->result == 0) {
+		request->result = handlers[request->type](store, request);
+		explain(store, request->result, &request->why);
+	}
 	/* Once per trouble: a full disk is not told again with every fault. */
 	if (request->result != 0 && !store->failing)
 		log_error("registry: %s", request->why.text);
@@ -130,21 +175,12 @@ static void finish(struct store *store, struct request *request)
 /* Another process has changed the file, or put another in its place: read it. */
 static void look_for_changes(struct store *store)
 {
+	struct registry_error why;
 	struct request *request;
-	bool changed = false;
-	int r = registry_changed(store->registry, &changed);
 
-	if (r == REGISTRY_E_REPLACED) {
-		struct registry *fresh;
-
-		if (registry_open(&fresh, registry_path(store->registry),
-		                  &(struct registry_options){.mode = REGISTRY_WRITE}, NULL) != 0)
-			return;
-		registry_free(store->registry);
-		store->registry = fresh;
-		changed = true;
-	}
-	request = changed ? calloc(1, sizeof(*request)) : NULL;
+	if (follow_file(store, &why) == 0 && !store->behind)
+		return;
+	request = calloc(1, sizeof(*request));
 	if (!request)
 		return;
 	request->type = REQUEST_LOAD;

@@ -44,6 +44,10 @@ static const struct number scenario_numbers[] = {
 	{"wake-lead-ms", NS_PER_MS, 100000, KIND_I64, S(sched.wake_lead_ns)},
 	{"anticipation-us", NS_PER_US, 1000000, KIND_I64, S(sched.anticipation_ns)},
 	{"boost-percent", 1, 100, KIND_I32, S(sched.boost_percent)},
+	{"expect-busy-permille", 1, 1000, KIND_I64, S(expect.busy_permille)},
+	{"expect-kept-permille", 1, 1000, KIND_I64, S(expect.kept_permille)},
+	{"expect-error-permille", 1, 1000, KIND_I64, S(expect.error_permille)},
+	{"expect-wait-p99-us", NS_PER_US, 100000000, KIND_I64, S(expect.wait_p99_ns)},
 	{NULL, 0, 0, KIND_I64, 0},
 };
 
@@ -56,6 +60,7 @@ static const struct number vm_numbers[] = {
 	{"alternate-us", NS_PER_US, 1000000000, KIND_I64, V(alternate_ns)},
 	{"alternate-every", 1, 1000000, KIND_U32, V(alternate_every)},
 	{"join-us", NS_PER_US, INT64_C(86400000000), KIND_I64, V(join_ns)},
+	{"stream", 1, UINT32_MAX, KIND_U32, V(stream)},
 	{"leave-us", NS_PER_US, INT64_C(86400000000), KIND_I64, V(leave_ns)},
 	{NULL, 0, 0, KIND_I64, 0},
 };

@@ -43,6 +43,7 @@ struct scenario_vm {
 	uint32_t alternate_every; /* 0 = none */
 	int64_t join_ns;
 	int64_t leave_ns; /* 0 = stays */
+	uint32_t stream;  /* of random numbers; 0 = its place among the VMs */
 	bool light;       /* left out of the shares; how long it waits is what counts */
 };
 
@@ -63,6 +64,14 @@ struct scenario_event {
 	int64_t value;
 };
 
+/* What the fair rule must reach, for `vgpu-sim --expect`; 0 = no matter. */
+struct scenario_expect {
+	int64_t busy_permille;  /* at least */
+	int64_t kept_permille;  /* at least, by the VMs that share */
+	int64_t error_permille; /* of charged shares, at most */
+	int64_t wait_p99_ns;    /* of the light VMs, at most */
+};
+
 struct scenario {
 	char name[SCENARIO_NAME];
 	uint64_t seed;
@@ -73,6 +82,7 @@ struct scenario {
 	int64_t worker_reap_ns; /* from kill to gone */
 	int64_t job_timeout_ns;
 	struct sched_config sched;
+	struct scenario_expect expect;
 	struct scenario_vm vms[SCENARIO_VMS];
 	uint32_t vm_count;
 	struct scenario_event events[SCENARIO_EVENTS];

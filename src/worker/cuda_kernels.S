@@ -16,5 +16,6 @@
 	ptx cuda_ptx_basic "basic.ptx"
 	ptx cuda_ptx_test "test.ptx"
 	ptx cuda_ptx_sgemm "sgemm.ptx"
+	ptx cuda_ptx_calibrate "calibrate.ptx"
 
 	.section .note.GNU-stack, "", @progbits

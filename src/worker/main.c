@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "worker/calibrate.h"
 #include "worker/probe.h"
 #include "worker/sandbox.h"
 #include "worker/serve.h"
@@ -24,6 +25,7 @@ enum mode {
 	MODE_SERVE,
 	MODE_PROBE,
 	MODE_PROBE_SANDBOX,
+	MODE_CALIBRATE,
 };
 
 struct options {
@@ -41,11 +43,13 @@ static const char usage[] =
 	"                   --fd N --parent PID\n"
 	"       vgpu-worker --probe --backend cpu|cuda [--gpu INDEX|UUID]\n"
 	"       vgpu-worker --probe-sandbox [--uid N]\n"
+	"       vgpu-worker --calibrate [--gpu INDEX|UUID]\n"
 	"       vgpu-worker --help | --version\n"
 	"\n"
 	"Runs the jobs of one VM. Started by vgpu-mediator, with the socket to it as\n"
 	"file descriptor --fd. --probe tells which device a backend would use,\n"
-	"--probe-sandbox whether the sandbox that jobs run in holds.\n";
+	"--probe-sandbox whether the sandbox that jobs run in holds, --calibrate which\n"
+	"slice_us fits a GPU that nobody uses at the moment.\n";
 
 /* Options are numbered by their place in this table. */
 enum option_id {
@@ -60,6 +64,7 @@ enum option_id {
 	OPTION_PARENT,
 	OPTION_PROBE,
 	OPTION_PROBE_SANDBOX,
+	OPTION_CALIBRATE,
 	OPTION_HELP,
 	OPTION_VERSION,
 };
@@ -76,6 +81,7 @@ static const struct option long_options[] = {
 	{"parent", required_argument, NULL, OPTION_PARENT},
 	{"probe", no_argument, NULL, OPTION_PROBE},
 	{"probe-sandbox", no_argument, NULL, OPTION_PROBE_SANDBOX},
+	{"calibrate", no_argument, NULL, OPTION_CALIBRATE},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{"version", no_argument, NULL, OPTION_VERSION},
 	{NULL, 0, NULL, 0},
@@ -172,6 +178,9 @@ static int parse_option(struct options *options, int id, const char *text)
 	case OPTION_PROBE_SANDBOX:
 		options->mode = MODE_PROBE_SANDBOX;
 		return 0;
+	case OPTION_CALIBRATE:
+		options->mode = MODE_CALIBRATE;
+		return 0;
 	case OPTION_HELP:
 		fputs(usage, stdout);
 		exit(WORKER_EXIT_OK);
@@ -201,8 +210,12 @@ static int parse_options(struct options *out, int argc, char **argv)
 	}
 	if (optind < argc)
 		return usage_error("unexpected argument", argv[optind]);
-	if (out->mode != MODE_PROBE_SANDBOX && !out->backend_ops)
+	if ((out->mode == MODE_SERVE || out->mode == MODE_PROBE) && !out->backend_ops)
 		return usage_error("--backend is missing", NULL);
+	if (out->mode == MODE_CALIBRATE && out->backend_ops && out->backend_ops != &cuda_backend)
+		return usage_error("--calibrate is about the time slices of a GPU, there are none "
+		                   "with --backend",
+		                   out->backend_ops->name);
 	if (out->mode == MODE_SERVE && (out->socket < 0 || out->sandbox.parent == 0))
 		return usage_error("--fd and --parent are needed to serve jobs", NULL);
 	return 0;
@@ -235,6 +248,11 @@ static int probe_sandbox(const struct options *options)
 		return WORKER_EXIT_UNAVAILABLE;
 	}
 	return probe_try_escapes() ? 1 : 0;
+}
+
+static int calibrate(const struct options *options)
+{
+	return calibrate_gpu(options->backend.gpu) < 0 ? WORKER_EXIT_UNAVAILABLE : WORKER_EXIT_OK;
 }
 
 /* Whatever a library prints or reads must not meet what the mediator has there. */
@@ -296,6 +314,7 @@ int main(int argc, char **argv)
 		[MODE_SERVE] = serve,
 		[MODE_PROBE] = probe_device,
 		[MODE_PROBE_SANDBOX] = probe_sandbox,
+		[MODE_CALIBRATE] = calibrate,
 	};
 	struct options options;
 

@@ -420,8 +420,18 @@ def test_defaults(make_guest, short_dir):
 def test_programs_that_qemu_starts(qemu, short_dir):
     """They do not get the preloaded device, of whose symbols they would die."""
     output = short_dir / "environment"
-    subprocess.run([qemu, "-accel", "tcg", "-nodefaults", "-display", "none",
-                    "-incoming", f"exec:env >{output}"], timeout=30, capture_output=True)
+    command = f"exec:env >{output}.new; mv {output}.new {output}"
+    with open(short_dir / "log", "wb") as log:
+        process = subprocess.Popen([qemu, "-accel", "tcg", "-nodefaults", "-display", "none",
+                                    "-incoming", command], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 20
+        while not output.exists():
+            assert time.monotonic() < deadline, (short_dir / "log").read_text()
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
     environment = output.read_text()
     assert "PATH=" in environment
     assert "LD_PRELOAD" not in environment

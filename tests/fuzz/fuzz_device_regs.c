@@ -33,6 +33,7 @@ struct input {
 struct world {
 	struct vgpu_regs *regs;
 	bool connected;
+	bool in_step; /* the mediator has sent nothing but whole messages */
 	uint64_t now_us;
 	/* The outstanding request, as seen from outside. */
 	bool busy;
@@ -77,6 +78,7 @@ static void check(struct world *world)
 	REQUIRE(look(world, VGPU_REG_DOORBELL) == 0);
 	REQUIRE(look(world, VGPU_REG_CAPABILITIES) == 0x11);
 	REQUIRE(look(world, VGPU_REG_END) == 0);
+	REQUIRE(look(world, VGPU_REG_END - 1) >> 8 == 0);
 	REQUIRE((look(world, VGPU_REG_LINK) & VGPU_LINK_CONNECTED) == world->connected);
 	REQUIRE(pending(world) <= VGPU_REGS_OUT_BYTES);
 	REQUIRE(world->connected || !pending(world));
@@ -145,6 +147,7 @@ static void event_bytes(struct world *world, struct input *in)
 	if (count > in->bytes)
 		count = in->bytes;
 	receive(world, in->data, count);
+	world->in_step = world->in_step && !count;
 	in->data += count;
 	in->bytes -= count;
 }
@@ -170,8 +173,10 @@ static void event_message(struct world *world, struct input *in)
 		cut = total;
 	receive(world, frame, cut);
 	receive(world, frame + cut, total - cut);
-	if (was_busy && !world->busy && world->connected)
+	if (was_busy && !world->busy && world->connected) {
 		REQUIRE(look(world, VGPU_REG_IRQ_STATUS) == 1);
+		REQUIRE(!world->in_step || header.request_id == world->id);
+	}
 }
 
 static void event_sent(struct world *world, struct input *in)
@@ -199,6 +204,7 @@ static void event_connect(struct world *world, struct input *in)
 	} else {
 		vgpu_regs_connected(world->regs);
 		world->connected = true;
+		world->in_step = true;
 		world->unsent_bytes = 0;
 	}
 }

@@ -108,8 +108,9 @@ class Device:
         self.vm_id = vm_id
         self.ids = itertools.count(1)
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(LIMIT_S)
+        # Blocking, so that it waits for its turn when many connect at once.
         self.sock.connect(str(path))
+        self.sock.settimeout(LIMIT_S)
         self.hello = None
         if hello:
             self.sock.sendall(wire.pack_hello())
@@ -134,6 +135,15 @@ class Device:
         id_ = next(self.ids) if id_ is None else id_
         self.send(wire.MSG_REQUEST, wire.encode_request(opcode, params, data), id_)
         return id_
+
+    def submit_all(self, requests):
+        """Sends all of {id: (opcode, params, data)} in one piece."""
+        self.sock.sendall(
+            b"".join(
+                wire.pack_socket(wire.MSG_REQUEST, wire.encode_request(*request), request_id=id_)
+                for id_, request in requests.items()
+            )
+        )
 
     def receive(self):
         """The next message: (Header, payload)."""
@@ -372,15 +382,18 @@ class Mediator:
 
     # ---- admin socket
 
-    def admin(self):
-        """A connection to the admin socket, for whoever wants to send it anything."""
-        sock = self.closing.enter_context(socket.socket(socket.AF_UNIX))
+    def connect_admin(self):
+        sock = socket.socket(socket.AF_UNIX)
         sock.settimeout(LIMIT_S)
         sock.connect(str(self.admin_path))
         return sock
 
+    def admin(self):
+        """A connection to the admin socket, for whoever wants to send it anything."""
+        return self.closing.enter_context(self.connect_admin())
+
     def call(self, method, **params):
-        with contextlib.closing(self.admin()) as sock:
+        with self.connect_admin() as sock:
             request = {"id": 7, "method": method, "params": params}
             sock.sendall(json.dumps(request).encode() + b"\n")
             with sock.makefile("rb") as lines:
@@ -433,6 +446,19 @@ class Mediator:
         """Connects as that VM's device; closed with the mediator."""
         return self.closing.enter_context(Device(self.socket_of(uuid), hello))
 
+    def connect_raw(self, uuid):
+        """A plain connection; where many wait to be accepted, after them."""
+        while True:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.setblocking(False)
+            code = sock.connect_ex(str(self.socket_of(uuid)))
+            if code == 0:
+                return self.closing.enter_context(sock)
+            sock.close()
+            if code != errno.EAGAIN:
+                raise OSError(code, os.strerror(code))
+            self.ping()
+
     def connections(self, uuid):
         return sum(c["vm_uuid"] == uuid for c in self.call("show-connections")["connections"])
 
@@ -443,19 +469,6 @@ class Mediator:
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-
-def connect_raw(path):
-    """A plain connection, or None when the backlog is full."""
-    sock = socket.socket(socket.AF_UNIX)
-    sock.setblocking(False)
-    code = sock.connect_ex(str(path))
-    if code == 0:
-        return sock
-    sock.close()
-    if code != errno.EAGAIN:
-        raise OSError(code, os.strerror(code))
-    return None
 
 
 # ---- Someone who must not notice --------------------------------------------
@@ -480,14 +493,19 @@ class Neighbour:
         except BaseException as failure:  # pylint: disable=broad-except
             self.failure = failure
 
+    def works(self):
+        """Waits for a job that has begun by now."""
+        seen = self.jobs
+        wait_for(lambda: self.failure or self.jobs > seen + 1, "a job of the neighbour")
+        assert self.failure is None, f"the neighbour: {self.failure!r}"
+
     def __enter__(self):
         self.thread.start()
         return self
 
     def __exit__(self, *_):
-        seen = self.jobs
-        # One more job after whatever happened, or it has failed before.
-        wait_for(lambda: self.failure or self.jobs > seen + 1, "a job of the neighbour")
-        self.leaving.set()
-        self.thread.join(LIMIT_S)
-        assert self.failure is None, f"the neighbour: {self.failure!r}"
+        try:
+            self.works()
+        finally:
+            self.leaving.set()
+            self.thread.join(LIMIT_S)

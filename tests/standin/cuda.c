@@ -194,6 +194,17 @@ static int64_t run_sgemm_collect(void **params)
 	return SHORT_NS;
 }
 
+/* Two pauses of two milliseconds, with a slice of two between them. */
+static int64_t run_watch(void **params)
+{
+	uint64_t *out = PARAM_POINTER(uint64_t, 0);
+
+	out[0] = 2;
+	for (uint64_t i = 0; i < 4; i++)
+		out[1 + i] = (uint64_t)clock_monotonic_ns() + 2 * i * NS_PER_MS;
+	return SHORT_NS;
+}
+
 static const struct kernel kernels[] = {
 	{"vgpu_nop", run_nop, ""},
 	{"vgpu_add", run_add, "puu"},
@@ -204,6 +215,7 @@ static const struct kernel kernels[] = {
 	{"vgpu_sgemm_multiply", run_sgemm_multiply, "pppu"},
 	{"vgpu_sgemm_sum", run_sgemm_sum, "ppuuu"},
 	{"vgpu_sgemm_collect", run_sgemm_collect, "pppuuu"},
+	{"vgpu_watch", run_watch, "pppp"},
 };
 
 /* ---- Library and devices ------------------------------------------------ */
@@ -427,6 +439,12 @@ int cuMemAlloc_v2(uint64_t *address, size_t bytes)
 int cuMemsetD8_v2(uint64_t address, unsigned char value, size_t bytes)
 {
 	memset((void *)(uintptr_t)address, value, bytes);
+	return context_error();
+}
+
+int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes)
+{
+	memcpy(to, (const void *)(uintptr_t)from, bytes);
 	return context_error();
 }
 

@@ -29,6 +29,7 @@ int cuModuleLoadData(const char **module, const char *image);
 int cuModuleGetFunction(const struct kernel **function, const char *module, const char *name);
 int cuMemAlloc_v2(uint64_t *address, size_t bytes);
 int cuMemsetD8_v2(uint64_t address, unsigned char value, size_t bytes);
+int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes);
 int cuMemHostAlloc(void **memory, size_t bytes, unsigned int flags);
 int cuMemHostGetDevicePointer_v2(uint64_t *address, void *memory, unsigned int flags);
 int cuStreamCreate(void **stream, unsigned int flags);

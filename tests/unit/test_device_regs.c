@@ -183,6 +183,7 @@ static void test_reserved(void **state)
 	struct vgpu_regs *regs = *state;
 	uint32_t offset;
 
+	connect_up(regs);
 	for (offset = VGPU_REG_END; offset < VGPU_BAR0_BYTES; offset += 8) {
 		vgpu_regs_write(regs, offset, 8, UINT64_MAX, NOW_US);
 		assert_int_equal(vgpu_regs_read(regs, offset, 8), 0);
@@ -459,9 +460,13 @@ static void test_response_lying_count(void **state)
 {
 	struct vgpu_regs *regs = *state;
 	uint8_t payload[64];
+	uint16_t bytes = response(payload, VGPU_CODE_CUDA, 11, 22);
 
+	/* The first leaves its results where the second has none. */
 	connect_up(regs);
-	response(payload, VGPU_CODE_CUDA, 11, 22);
+	submit(regs, 1, 4);
+	assert_int_equal(deliver(regs, VGPU_MSG_RESPONSE, 1, payload, bytes), 0);
+	assert_int_equal(get(regs, VGPU_REG_ERROR_DETAIL), 11);
 	vgpu_put_le32(payload + VGPU_RESPONSE_RESULT_COUNT, 0x40000001);
 	submit(regs, 1, 4);
 	assert_int_equal(deliver(regs, VGPU_MSG_RESPONSE, 1, payload, VGPU_HEADER_BYTES), 0);

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The scheduler's bounds, watched from outside after every event of the core: what
+ * relates VMs over time, beyond what the scheduler can check of itself.
+ *
+ *   1  a ready VM's start tag leads virtual time by at most M
+ *   2  charges of two VMs, by weight, drift apart by at most (M + E) of each while the
+ *      one behind always wants the GPU
+ *   3  ready to granted takes at most B
+ *   4  shares over a time T in which all want the GPU are right but for B / T
+ *   5  no turn is charged more than L
+ *   6  a woken VM whose tag lets it in is granted within twice its patience
+ */
+#ifndef SIM_BOUNDS_H
+#define SIM_BOUNDS_H
+
+#include "sim/world.h"
+
+enum { BOUNDS = 7 }; /* by number; 0 is unused */
+
+/* Rare things that a search must have met to mean anything. */
+enum rare_path {
+	RARE_BESIDE,      /* several turns open at once */
+	RARE_CROWD,       /* more than three of them */
+	RARE_WAIT,        /* a turn kept for a job that had not come */
+	RARE_AHEAD,       /* several jobs of a VM in flight */
+	RARE_KEPT_OUT,    /* a ready VM whose tag kept it out */
+	RARE_REWEIGHTED,  /* a weight changed */
+	RARE_MOVED,       /* a VM went to another GPU */
+	RARE_KILLED,      /* a worker was killed and not yet reaped */
+	RARE_DIED,        /* a worker died by itself */
+	RARE_QUARANTINED, /* a VM had too many faults */
+	RARE_LEFT,        /* a VM was removed */
+	RARE_COUNT,
+};
+
+extern const char *const rare_path_names[RARE_COUNT];
+
+struct bounds_vm {
+	bool present;
+	uint32_t gpu;
+	int32_t phi;
+	bool wants; /* ready or open */
+	bool ready;
+	bool open;
+	bool excused; /* from bound 6 until the next grant: its tag or the room kept it out */
+	int64_t turns;
+	int64_t charged_ns;
+	int64_t turn_ns;  /* L, also by the jobs it had on another GPU */
+	int64_t reach_ns; /* M + E */
+	int64_t ready_since_ns;
+	int64_t ready_bound_ns;      /* B, the most since it became ready */
+	int64_t ready_left_ns;       /* M + E of those that left meanwhile */
+	int64_t opened_charged_ns;   /* charged when its turn was opened */
+	int64_t together_charged_ns; /* charged when all began to want the GPU */
+};
+
+struct bounds_gpu {
+	uint64_t turns;
+	int64_t last_grant_ns;
+	int64_t together_ns; /* since when all want the GPU; INT64_MAX = they do not */
+	double phi;          /* of all its VMs */
+	int64_t reach_ns;    /* M + E of all its VMs */
+};
+
+struct bounds {
+	struct bounds_vm vms[SCENARIO_VMS];
+	struct bounds_gpu gpus[2];
+	struct core_vm_stats stats[SCENARIO_VMS]; /* as of the last event */
+	/* The least that VM f was ahead of VM m by weight, since m wants the GPU. */
+	int64_t lead_tag[SCENARIO_VMS][SCENARIO_VMS];
+	double worst[BOUNDS]; /* the largest part of each bound that was used, 1 = all */
+	uint64_t rare[RARE_COUNT];
+	char violation[160];
+};
+
+void bounds_init(struct bounds *bounds);
+
+/* A world_observer; @context is the struct bounds. */
+const char *bounds_observe(void *context, const struct world *world);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guests of a played world: how long their jobs are, when they come, and what
+ * happens after an answer.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "sim/world_internal.h"
+
+/* A guest that was refused waits at least this long. */
+#define RETRY_NS NS_PER_MS
+
+/* What a job longer than this multiple of the mean is cut to. */
+#define LENGTH_MAX_OF_MEAN 6
+
+static void submit_later(struct world *world, uint32_t vm, int64_t in_ns)
+{
+	world_later(
+		world,
+		&(struct dated){.at_ns = world->now_ns + in_ns, .thing = THING_SUBMIT, .vm = vm});
+}
+
+static int64_t draw_length_ns(struct sim_vm *vm, const struct scenario_vm *what)
+{
+	double mean = (double)what->length_ns, sigma = what->spread_percent / 100.0;
+	double length;
+
+	vm->jobs++;
+	if (vm->hang_next) {
+		vm->hang_next = false;
+		return INT64_MAX;
+	}
+	if (what->alternate_every && vm->jobs % what->alternate_every == 0)
+		return what->alternate_ns;
+	if (what->spread_percent == 0)
+		return what->length_ns;
+	length = mean * exp(sigma * sim_random_normal(&vm->random) - sigma * sigma / 2);
+	return (int64_t)fmin(length, LENGTH_MAX_OF_MEAN * mean);
+}
+
+static int64_t draw_pause_ns(struct sim_vm *vm, const struct scenario_vm *what)
+{
+	double u = sim_random_unit(&vm->random);
+
+	if (what->load == LOAD_POISSON)
+		return (int64_t)(-log(1 - u) * (double)what->period_ns);
+	return (int64_t)((0.8 + 0.4 * u) * (double)what->period_ns);
+}
+
+static bool is_open_loop(const struct scenario_vm *what)
+{
+	return what->load == LOAD_PERIODIC || what->load == LOAD_POISSON;
+}
+
+static struct sim_job *take_job(struct world *world)
+{
+	struct sim_job *job = world->free_jobs;
+
+	if (job) {
+		world->free_jobs = job->next_free;
+		return job;
+	}
+	job = malloc(sizeof(*job));
+	if (!job)
+		world->error = -ENOMEM;
+	return job;
+}
+
+void guest_put_job(struct world *world, struct sim_job *job)
+{
+	job->next_free = world->free_jobs;
+	world->free_jobs = job;
+}
+
+void guest_submit(struct world *world, uint32_t number)
+{
+	const struct scenario_vm *what = &world->scenario->vms[number];
+	struct core_submission submission = {.client = 1, .bytes = 64};
+	struct sim_vm *vm = &world->vms[number];
+	struct sim_job *job;
+
+	if (!vm->present || vm->leaving)
+		return;
+	if (is_open_loop(what))
+		submit_later(world, number, draw_pause_ns(vm, what));
+	if (!core_vm_has_room(world->core, vm->core_vm)) {
+		world->result->vms[number].refused++;
+		if (!is_open_loop(what))
+			submit_later(world, number, RETRY_NS);
+		return;
+	}
+	job = take_job(world);
+	if (!job)
+		return;
+	job->arrived_ns = world->now_ns;
+	job->length_ns = draw_length_ns(vm, what);
+	job->faulty = vm->fault_next;
+	vm->fault_next = false;
+	submission.payload = job;
+	world->unanswered++;
+	world->error = core_job_submitted(world->core, world->now_ns, vm->core_vm, &submission);
+}
+
+void guest_answered(struct world *world, uint32_t number, const struct core_answer *answer)
+{
+	const struct scenario_vm *what = &world->scenario->vms[number];
+	struct world_vm_result *result = &world->result->vms[number];
+	int64_t pause_ns = what->load == LOAD_CLOSED ? what->think_ns : 0;
+
+	if (answer->code == VGPU_CODE_RATE_LIMITED)
+		result->refused++;
+	else if (answer->code != VGPU_CODE_OK)
+		result->failed++;
+	if (is_open_loop(what))
+		return;
+	if (answer->code != VGPU_CODE_OK) {
+		pause_ns = max_i64(pause_ns, RETRY_NS);
+		pause_ns = max_i64(pause_ns, answer->retry_after_us * NS_PER_US);
+	}
+	submit_later(world, number, pause_ns);
+}
+
+void guest_start(struct world *world, uint32_t number)
+{
+	const struct scenario_vm *what = &world->scenario->vms[number];
+
+	if (is_open_loop(what)) {
+		submit_later(world, number, draw_pause_ns(&world->vms[number], what));
+		return;
+	}
+	for (uint32_t i = 0; i < what->outstanding; i++)
+		submit_later(world, number, what->load == LOAD_CLOSED ? i * NS_PER_US : 0);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* See pick_cost.h. */
+#include "sim/pick_cost.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/util.h"
+#include "core/core.h"
+#include "sim/random.h"
+
+enum { DECISIONS = 200000, JOB_MAX_NS = 20 * 1000 * 1000 };
+
+struct vm {
+	struct sched_vm *vm;
+	int64_t since_ns;
+};
+
+static int64_t since_ns(const void *owner)
+{
+	return ((const struct vm *)owner)->since_ns;
+}
+
+/*
+ * All VMs backlogged: each decision ends a turn, puts its VM back among the ready
+ * ones, looks for one to admit beside it, and grants the next turn. Returns ns a
+ * decision, or a negative errno.
+ */
+static int64_t measure(uint32_t count)
+{
+	const struct sched_policy *policy = &sched_fair;
+	CLEANUP(freep) struct vm *vms = calloc(count, sizeof(*vms));
+	struct core_config config;
+	struct sim_random random;
+	struct sched *sched;
+	struct vm *running[32];
+	uint32_t open = 0;
+	int64_t now_ns = 0, started_ns;
+	int r = 0;
+
+	core_config_default(&config);
+	sim_random_seed(&random, count, 0);
+	if (!vms || policy->create(&sched, &config.sched, since_ns, 0) < 0)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count && r == 0; i++) {
+		int32_t phi = (int32_t)(100 + sim_random_below(&random, 9900));
+
+		r = policy->vm_add(sched, 0, &vms[i].vm, i, phi, 1, 0, &vms[i]);
+		if (r < 0)
+			break;
+		policy->job_queued(sched, 0, vms[i].vm);
+		policy->job_queued(sched, 0, vms[i].vm);
+		policy->vm_enable(sched, 0, vms[i].vm, true);
+	}
+	started_ns = clock_monotonic_ns();
+	for (int i = 0; i < DECISIONS && r == 0; i++) {
+		struct vm *vm;
+
+		while (open < ARRAY_LEN(running) && (vm = policy->next(sched, now_ns)))
+			running[open++] = vm;
+		vm = running[0];
+		now_ns += 1000 + (int64_t)sim_random_below(&random, JOB_MAX_NS);
+		policy->job_queued(sched, now_ns, vm->vm);
+		policy->job_done(sched, now_ns, vm->vm);
+		vm->since_ns = now_ns;
+		open--;
+		for (uint32_t k = 0; k < open; k++)
+			running[k] = running[k + 1];
+	}
+	started_ns = clock_monotonic_ns() - started_ns;
+	policy->destroy(sched);
+	return r < 0 ? r : started_ns / DECISIONS;
+}
+
+int pick_cost_report(FILE *to)
+{
+	static const uint32_t counts[] = {10, 100, 1000, 10000};
+
+	for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
+		int64_t ns = measure(counts[i]);
+
+		if (ns < 0)
+			return (int)ns;
+		fprintf(to, "%6u VMs: %5lld ns a decision\n", counts[i], (long long)ns);
+	}
+	return 0;
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What one decision of the fair scheduler costs, by the clock, as the number of VMs
+ * grows.
+ */
+#ifndef SIM_PICK_COST_H
+#define SIM_PICK_COST_H
+
+#include <stdio.h>
+
+/* Prints one line a number of VMs. Returns 0 or -ENOMEM. */
+int pick_cost_report(FILE *to);
+
+#endif

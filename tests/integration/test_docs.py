@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: MIT
+"""What docs, manual pages and deploy/ say must be what the programs do.
+
+Nothing here reads prose: tables of keys, names of commands, methods and metrics. The
+programs are asked for theirs, so that a key, command, method or metric without a word
+about it fails, and so does a word about one that is gone.
+"""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+import mediator as harness
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("VGPU_BUILD", ROOT / "build"))
+MEDIATOR = BUILD / "bin" / "vgpu-mediator"
+ADMIN = BUILD / "bin" / "vgpu-admin"
+EXAMPLE = ROOT / "deploy" / "mediator.conf"
+LIMIT_S = 60
+
+UNSET = "empty"  # how configuration.md writes a default that is no value
+NOT_LIVE = "takes effect when the mediator is restarted"
+
+
+def run(*command, status=0):
+    result = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert result.returncode == status, (command, result.stdout, result.stderr)
+    return result.stdout + result.stderr
+
+
+def page(name):
+    return (ROOT / name).read_text()
+
+
+def table_rows(text, columns):
+    """The rows of markdown tables of that width whose first cell is one name in code."""
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        name = re.fullmatch(r"`([^`]+)`", cells[0])
+        if line.startswith("|") and len(cells) == columns and name:
+            yield [name.group(1), *cells[1:]]
+
+
+def shown_config(*arguments):
+    """What --show-config prints, as a dictionary in its order."""
+    lines = run(MEDIATOR, *arguments, "--show-config").splitlines()
+    return {key: value for key, value in (re.split(r" = ?", line, maxsplit=1) for line in lines)}
+
+
+@pytest.fixture(scope="module")
+def defaults():
+    return shown_config("--config", "/dev/null")
+
+
+@pytest.fixture(scope="module")
+def documented():
+    """Of each key: (default, range, when it takes effect), as configuration.md has them."""
+    rows = list(table_rows(page("docs/configuration.md"), 5))
+    keys = {key: (default, span, effect) for key, default, span, effect, _ in rows}
+    assert len(keys) == len(rows), "a key has two rows"
+    return keys
+
+
+# ---- The configuration --------------------------------------------------------
+
+
+def test_every_key_has_its_row(defaults, documented):
+    assert set(documented) == set(defaults)
+
+
+def test_defaults_are_right(defaults, documented):
+    for key, (default, _, _) in documented.items():
+        said = default.strip("`")
+        if defaults[key] == "":
+            assert said in ("off", "none") or said.startswith(UNSET), key
+        else:
+            assert said == defaults[key], key
+
+
+def test_ranges_are_right(documented):
+    for key, (_, span, _) in documented.items():
+        # Nothing at all is wrong for every key, and the complaint says what would be right.
+        complaint = run(MEDIATOR, "--set", f"{key}=", "--show-config", status=2)
+        allowed = re.search(rf"{re.escape(key)} = : must be (.*)", complaint)
+        assert allowed, (key, complaint)
+        if "a path" in allowed.group(1):
+            assert "path" in span, key
+        numbers = re.search(r"([\d.]+) to ([\d.]+)", allowed.group(1))
+        choices = re.search(r"one of (.*)|(yes or no)", allowed.group(1))
+        if numbers:
+            assert span.startswith(f"{numbers.group(1)} to {numbers.group(2)}"), key
+        elif choices:
+            words = (choices.group(1) or "yes no").split()
+            assert re.findall(r"`(\w+)`", span) == words, key
+
+
+def other_value(key, value):
+    """A value that @key may have and that is not @value."""
+    choices = {"backend": "auto", "log_level": "debug", "allow_test_ops": "yes"}
+    if key in choices:
+        return choices[key]
+    if re.fullmatch(r"\d+\.\d+", value):
+        return "0.25"
+    if value.isdigit():
+        return str(int(value) + 1)
+    return "0" if key.endswith(".gpus") else "/tmp/vgpu-other"
+
+
+def test_live_keys_are_those_that_say_so(directory, defaults, documented):
+    """Changes every key under a running mediator, which tells what it takes over."""
+    path = directory / "mediator.conf"
+    before = {
+        **{key: value for key, value in defaults.items() if value != ""},
+        "db": directory / "v.db",
+        "listen_dir": directory / "vm",
+        "admin_socket": directory / "admin.sock",
+        "backend": "cpu",
+    }
+    after = {key: other_value(key, str(before.get(key, ""))) for key in defaults}
+
+    def write(values):
+        path.write_text("".join(f"{key} = {value}\n" for key, value in values.items()))
+
+    write(before)
+    with subprocess.Popen(
+        [str(MEDIATOR), "--config", str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            write(after)
+            answer = run(
+                ADMIN, "--admin-socket", before["admin_socket"], "--json", "reload-config"
+            )
+        finally:
+            process.terminate()
+            process.wait(LIMIT_S)
+    reload = json.loads(answer)
+    assert reload["errors"] == []
+    changed = {line.split(":", 1)[0]: NOT_LIVE not in line for line in reload["changed"]}
+    assert set(changed) == set(defaults), "a key was not changed"
+    for key, (_, _, effect) in documented.items():
+        assert effect == ("live" if changed[key] else "restart"), key
+
+
+def test_example_has_every_key_with_its_default(directory, defaults):
+    settings = re.findall(r"^#([\w.]+) = (.*)$", EXAMPLE.read_text(), re.M)
+    assert sorted(key for key, _ in settings) == sorted(defaults)
+    path = directory / "mediator.conf"
+    path.write_text("".join(f"{key} = {value}\n" for key, value in settings))
+    accepted = shown_config("--config", path)
+    for key, value in settings:
+        if not key.endswith(".gpus"):
+            assert accepted[key] == defaults[key], (key, value)
+
+
+def test_example_sets_nothing(defaults):
+    assert shown_config("--config", EXAMPLE) == defaults
+
+
+# ---- Commands, methods, metrics --------------------------------------------------
+
+
+def bold_words(name):
+    """The words that a manual page sets in bold, with roff's hyphens made plain."""
+    lines = re.findall(r"^\.BR? (.*)$", page(name).replace("\\-", "-"), re.M)
+    return set(re.findall(r"[a-z]+(?:-[a-z]+)*", " ".join(lines)))
+
+
+def test_every_admin_command_is_in_the_manual():
+    commands = run(ADMIN, "help").split("Commands:\n", 1)[1].split("\n\n", 1)[0]
+    names = re.findall(r"^  ([\w-]+) ", commands, re.M)
+    assert "status" in names and len(names) > 20
+    assert set(names) - bold_words("man/vgpu-admin.1") == set()
+
+
+def test_commands_in_the_docs_exist():
+    pages = ["docs/operations.md", "docs/configuration.md", "docs/scheduling.md", "CONTRIBUTING.md"]
+    for text in map(page, pages):
+        for name in re.findall(r"vgpu-admin ([a-z][a-z-]+)", text):
+            run(ADMIN, "help", name)
+
+
+def test_every_option_of_the_mediator_is_in_its_manual():
+    options = set(re.findall(r"--[a-z-]+", run(MEDIATOR, "--help")))
+    manual = page("man/vgpu-mediator.8").replace("\\-", "-")
+    assert {option for option in options if option not in manual} == set()
+
+
+def test_methods_of_the_admin_socket(mediator):
+    methods = mediator.call("help")
+    told = page("docs/protocol.md").split("## 5. The admin socket", 1)[1]
+    assert {row[0] for row in table_rows(told, 3)} == set(methods)
+
+
+def test_metrics(mediator):
+    mediator.add_vm()
+    text = mediator.call("show-metrics")["text"]
+    served = set(re.findall(r"^# TYPE (\w+) ", text, re.M))
+    told = page("docs/operations.md").split("## Metrics", 1)[1].split("\n## ", 1)[0]
+    rows = [line for line in told.splitlines() if line.startswith("| `")]
+    names = re.findall(r"`((?:vgpu|process)_\w+)", " ".join(row.split(" | ")[0] for row in rows))
+    assert set(names) == served
+
+
+# ---- Links and files ---------------------------------------------------------------
+
+
+def test_links_lead_somewhere():
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        text = path.read_text()
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_files_that_the_docs_name_exist():
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        names = re.findall(r"`((?:src|include|qemu|tests|tools|deploy|docs|man)/[\w./*-]+)`",
+                           path.read_text())
+        for name in names:
+            assert list(ROOT.glob(name.rstrip("/"))), f"{path.name}: {name}"
+
+
+assert harness.PROGRAM == MEDIATOR, "both look in the same build"

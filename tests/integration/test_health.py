@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: MIT
+"""Stories of GPUs, told by the stand-in NVML and watched through the mediator.
+
+The stand-in obeys lines that are appended to a script; the mediator polls it ten times a
+second here. What is checked is what an operator sees and what jobs meet.
+"""
+import json
+import stat
+import subprocess
+
+import pytest
+
+import mediator as harness
+import wire
+
+BUSY_GPU_RESET = 3
+SETTINGS = {"backend": "cuda", "nvml_poll_ms": 100}
+
+
+class Story:
+    """A mediator on the stand-in GPU, with one VM and its device."""
+
+    def __init__(self, mediator, **settings):
+        self.mediator = mediator
+        self.script = mediator.directory / "script"
+        self.script.touch()
+        mediator.environment = {
+            "LD_LIBRARY_PATH": str(harness.STANDIN),
+            "VGPU_STANDIN_NVML_SCRIPT": str(self.script),
+        }
+        mediator.start(**{**SETTINGS, **settings})
+        self.device = mediator.connect(mediator.add_vm(), hello=True)
+        self.device.works()
+        self.state_becomes("ok")
+
+    def tell(self, *lines):
+        with open(self.script, "a", encoding="utf-8") as script:
+            script.write("\n".join(lines) + "\n")
+
+    def gpu(self):
+        return self.mediator.call("health")["gpus"][0]
+
+    def codes(self):
+        return [reason["code"] for reason in self.gpu()["reasons"]]
+
+    def state_becomes(self, state):
+        harness.wait_for(lambda: self.gpu()["health"] == state, f"state {state}: {self.gpu()}")
+
+    def xid_counted(self, number):
+        harness.wait_for(lambda: self.gpu()["xids"].get(str(number)), f"Xid {number}")
+
+    def refused(self):
+        answer = self.device.call(wire.OP_NOP)
+        return answer.type == wire.MSG_BUSY and answer.words[0] == BUSY_GPU_RESET
+
+
+@pytest.fixture
+def new_story(new_mediator):
+    return lambda **settings: Story(new_mediator(), **settings)
+
+
+def test_overheating_and_recovery(new_story):
+    story = new_story()
+    story.tell("temperature 99")
+    story.state_becomes("degraded")
+    assert story.codes() == ["temperature"]
+    story.device.works()
+    story.tell("temperature 60")
+    story.state_becomes("ok")
+    assert story.codes() == []
+
+
+def test_row_remap_pending(new_story):
+    story = new_story()
+    story.tell("rows_pending 1")
+    story.state_becomes("degraded")
+    [reason] = story.gpu()["reasons"]
+    assert "reset" in reason["remedy"]
+    story.device.works()
+
+
+@pytest.mark.parametrize("xid", [13, 31, 43, 45])
+def test_a_jobs_own_xid_is_counted_and_not_held_against_the_gpu(new_story, xid):
+    story = new_story()
+    story.tell(f"xid {xid}")
+    story.xid_counted(xid)
+    assert story.gpu()["health"] == "ok"
+
+
+def test_a_contained_memory_error_degrades(new_story):
+    story = new_story()
+    story.tell("xid 94")
+    story.state_becomes("degraded")
+    story.device.works()
+
+
+@pytest.mark.parametrize("xid", [48, 79, 119])
+def test_a_fatal_xid_drains_and_a_fresh_context_is_verified(new_story, xid):
+    story = new_story()
+    before = story.mediator.workers()[0]["pid"]
+    story.tell(f"xid {xid}")
+    story.mediator.says(f"Xid {xid}")
+    story.mediator.says("is drained")
+    story.mediator.says("a fresh context works")
+    story.state_becomes("ok")
+    story.device.works()
+    assert story.mediator.workers()[0]["pid"] != before
+    assert not harness.alive(before)
+
+
+def reset_command(directory, body):
+    path = directory / "reset"
+    path.write_text(f"#!/bin/sh\necho \"$@\" > {directory}/arguments\n{body}\n", encoding="ascii")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def test_the_operators_reset_command_runs_without_a_shell_and_is_verified(new_mediator):
+    mediator = new_mediator()
+    script = mediator.directory / "script"
+    command = reset_command(mediator.directory, f"echo reset >> {script}")
+    story = Story(mediator, reset_command=str(command))
+    story.tell("reset_required")
+    mediator.says("running " + str(command))
+    story.state_becomes("ok")
+    story.device.works()
+    uuid = story.gpu()["uuid"]
+    assert (mediator.directory / "arguments").read_text(encoding="ascii") == uuid + "\n"
+
+
+def test_a_reset_command_that_fails_leaves_the_gpu_failed_until_it_is_resumed(new_mediator):
+    mediator = new_mediator()
+    command = reset_command(mediator.directory, "exit 3")
+    story = Story(mediator, reset_command=str(command))
+    story.tell("xid 48")
+    story.state_becomes("failed")
+    mediator.says("reset_command exited with status 3")
+    assert story.refused()
+    mediator.call("resume")
+    story.state_becomes("ok")
+    story.device.works()
+
+
+def test_gpu_lost_and_back(new_story):
+    story = new_story()
+    story.tell("lost")
+    harness.wait_for(lambda: "lost" in story.codes(), "the loss")
+    assert story.gpu()["health"] in ("draining", "failed")
+    story.tell("back")
+    harness.wait_for(lambda: "lost" not in story.codes(), "the return")
+    story.mediator.call("resume")
+    story.state_becomes("ok")
+    story.device.works()
+
+
+def test_a_reset_that_someone_else_did_is_noticed(new_story):
+    story = new_story()
+    story.tell("reset_required")
+    harness.wait_for(lambda: "reset_required" in story.codes(), "the need")
+    story.tell("reset")
+    harness.wait_for(lambda: "reset_required" not in story.codes(), "the end of the need")
+    assert metric(story.mediator, "vgpu_gpu_resets_total") >= 1
+    story.mediator.call("resume")
+    story.state_becomes("ok")
+
+
+def metric(mediator, name):
+    for line in mediator.call("show-metrics")["text"].splitlines():
+        if line.startswith(name):
+            return float(line.rsplit(" ", 1)[1])
+    raise AssertionError(f"no metric {name}")
+
+
+def test_nvml_hangs_and_nobody_waits(new_story):
+    story = new_story()
+    story.tell("hang")
+    story.state_becomes("unknown")
+    assert story.gpu()["nvml"] == "silent"
+    assert metric(story.mediator, "vgpu_nvml_up") == 0
+    story.device.works()
+    story.tell("go")
+    story.state_becomes("ok")
+    assert metric(story.mediator, "vgpu_nvml_up") == 1
+
+
+def test_nvml_hangs_for_good_and_the_mediator_still_ends(new_story):
+    story = new_story()
+    story.tell("hang")
+    story.state_becomes("unknown")
+    story.mediator.stop()
+
+
+def test_no_nvml(new_mediator):
+    mediator = new_mediator()
+    only_cuda = mediator.directory / "lib"
+    only_cuda.mkdir()
+    # The worker has a user of its own.
+    mediator.directory.parent.chmod(0o755)
+    (only_cuda / "libcuda.so.1").symlink_to(harness.STANDIN / "libcuda.so.1")
+    mediator.environment = {"LD_LIBRARY_PATH": str(only_cuda)}
+    mediator.start(**SETTINGS)
+    device = mediator.connect(mediator.add_vm())
+    device.works()
+    gpu = mediator.call("health")["gpus"][0]
+    assert (gpu["health"], gpu["nvml"]) == ("unknown", "down")
+    mediator.says("libnvidia-ml.so.1")
+
+
+def test_drain_and_resume_by_hand(new_story):
+    story = new_story()
+    program = harness.BUILD / "bin" / "vgpu-admin"
+
+    def admin(*arguments):
+        return json.loads(subprocess.run(
+            [program, "--admin-socket", story.mediator.admin_path, "--json", *arguments],
+            check=True, capture_output=True).stdout)
+
+    assert admin("drain")["health"] == "draining"
+    harness.wait_for(lambda: story.gpu()["drained"], "the drain")
+    assert story.mediator.workers() == []
+    assert story.refused()
+    assert admin("health")["gpus"][0]["reasons"][0]["code"] == "by_hand"
+    assert admin("resume")["health"] == "ok"
+    story.device.works()
+
+
+def test_memory_of_each_process_is_told(new_story):
+    story = new_story()
+    story.tell("temperature 61")
+    harness.wait_for(lambda: story.gpu().get("temperature_c") == 61, "the reading")
+    assert metric(story.mediator, "vgpu_gpu_temperature_celsius") == 61

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: MIT
+"""The lives of worker processes: started on demand, restarted, shared out, and ended."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+import mediator as harness
+import wire
+
+SPIN_US = 100_000
+UNUSED_UID = 70003
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+# ---- Jobs that end badly ----------------------------------------------------
+
+
+def test_a_job_that_hangs(mediator):
+    """Answered 0x04 at its limit; what was queued behind it runs in a new worker."""
+    uuid, other = mediator.add_vms(1, 2, job_timeout_ms=500)
+    device = mediator.connect(uuid)
+    with harness.Neighbour(mediator, other) as neighbour:
+        device.works()
+        worker = mediator.worker_pid(uuid)
+        began = time.monotonic()
+        hang = device.submit(wire.OP_HANG)
+        rest = {1000 + n: (wire.OP_CUDA_KERNEL, [n, 1]) for n in range(20)}
+        device.submit_all(rest)
+        answers = device.answers(21)
+        assert time.monotonic() - began >= 0.5
+        assert (answers[hang].type, answers[hang].code) == (wire.MSG_RESPONSE, wire.TIMEOUT)
+        lost = [id_ for id_ in rest if answers[id_].code == wire.CONTEXT_LOST]
+        assert lost == list(rest)[: len(lost)] and len(lost) <= 3
+        for id_ in list(rest)[len(lost) :]:
+            assert (answers[id_].code, answers[id_].words) == (wire.OK, [id_ - 999])
+        assert mediator.worker_pid(uuid) != worker
+        assert not harness.alive(worker)
+        neighbour.works()
+    status = mediator.vm_status(uuid)
+    assert status["faults"] == 1 and not status["quarantined"]
+    assert mediator.vm_status(other)["jobs_failed"] == 0
+    with mediator.registry() as registry:
+        assert registry.execute("SELECT vm_uuid, kind FROM faults").fetchall() == [
+            (uuid, "timeout")
+        ]
+
+
+def test_a_job_over_its_limit(mediator):
+    """Work that would end by itself is no different from a hang."""
+    uuid = mediator.add_vm(job_timeout_ms=200)
+    device = mediator.connect(uuid)
+    assert device.call(wire.OP_SPIN, [2_000_000]).code == wire.TIMEOUT
+    device.works()
+
+
+def test_a_job_that_faults(mediator):
+    """An error, and the next job works; the VM beside it notices nothing."""
+    uuid, other = mediator.add_vms(1, 2)
+    device = mediator.connect(uuid)
+    with harness.Neighbour(mediator, other):
+        for count in range(1, 4):
+            device.works()
+            worker = mediator.worker_pid(uuid)
+            answer = device.call(wire.OP_FAULT)
+            assert (answer.type, answer.code) == (wire.MSG_RESPONSE, wire.CUDA)
+            assert mediator.vm_status(uuid)["faults"] == count
+            device.works()
+            assert mediator.worker_pid(uuid) != worker
+            assert not harness.alive(worker)
+
+
+def test_a_job_that_faults_on_a_gpu(new_mediator):
+    """The worker tells the CUDA error; it reaches the guest as detail."""
+    mediator = new_mediator()
+    if not (harness.STANDIN / "libcuda.so.1").exists():
+        pytest.skip("the stand-in for CUDA is not built")
+    mediator.environment = {"LD_LIBRARY_PATH": str(harness.STANDIN)}
+    mediator.start(backend="cuda")
+    uuid, other = mediator.add_vms(1, 2)
+    device = mediator.connect(uuid)
+    with harness.Neighbour(mediator, other):
+        device.works()
+        answer = device.call(wire.OP_FAULT)
+        assert (answer.code, answer.words[0]) == (wire.CUDA, 700)
+        device.works()
+        hang = device.submit(wire.OP_HANG)
+        harness.wait_for(lambda: mediator.vm_status(uuid)["in_flight"] == 1, "the hanging job")
+        os.kill(mediator.worker_pid(uuid), signal.SIGKILL)
+        answer = device.answer()
+        assert (answer.id, answer.code) == (hang, wire.CUDA)
+        device.works()
+
+
+def test_many_faults_quarantine(mediator):
+    """With the ninth point the VM is quarantined, which is in the registry before it knows."""
+    uuid, other = mediator.add_vms(1, 2)
+    device = mediator.connect(uuid)
+    with harness.Neighbour(mediator, other):
+        for _ in range(9):
+            assert device.call(wire.OP_FAULT).code in (wire.CUDA, wire.QUARANTINED)
+        assert device.call(wire.OP_NOP).code == wire.QUARANTINED
+        with mediator.registry() as registry:
+            [row] = registry.execute(
+                "SELECT quarantined, error_count FROM vms WHERE vm_uuid = ?", (uuid,)
+            ).fetchall()
+        assert row == (1, 9)
+
+
+# ---- Starting ---------------------------------------------------------------
+
+
+class Programs:
+    """The mediator beside a worker that is a script: what it does can be changed."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.attempts_path = directory / "attempts"
+        shutil.copy(harness.PROGRAM, directory / "vgpu-mediator")
+        self.works()
+
+    def script(self, line):
+        path = self.directory / "vgpu-worker.new"
+        path.write_text(f'#!/bin/sh\necho >>"{self.attempts_path}"\n{line}\n')
+        path.chmod(0o755)
+        path.rename(self.directory / "vgpu-worker")
+
+    def works(self):
+        self.script(f'exec "{harness.WORKER}" "$@"')
+
+    def attempts(self):
+        if not self.attempts_path.exists():
+            return 0
+        return len(self.attempts_path.read_bytes())
+
+
+@pytest.fixture
+def programs(directory, monkeypatch):
+    path = directory / "bin"
+    path.mkdir()
+    made = Programs(path)
+    monkeypatch.setattr(harness, "PROGRAM", path / "vgpu-mediator")
+    return made
+
+
+@pytest.mark.parametrize("trouble", ["exits", "crashes", "refuses", "missing", "babbles"])
+def test_a_worker_that_cannot_start(new_mediator, programs, trouble):
+    """Jobs are answered 0x03, attempts get rarer, and once it can start all is well."""
+    mediator = new_mediator().start()
+    uuid = mediator.add_vm()
+    if trouble == "exits":
+        programs.script("exit 69")
+    elif trouble == "crashes":
+        programs.script("kill -SEGV $$")
+    elif trouble == "refuses":
+        programs.script(f'exec "{harness.WORKER}" --gpu 7 "$@"')
+    elif trouble == "missing":
+        (programs.directory / "vgpu-worker").unlink()
+    else:
+        programs.script("echo no packet >&3; sleep 60")
+    device = mediator.connect(uuid)
+    began = time.monotonic()
+    for _ in range(4):
+        ids = [device.submit(wire.OP_CUDA_KERNEL, [1, 2]) for _ in range(3)]
+        answers = device.answers(3)
+        assert [answers[id_].code for id_ in ids] == 3 * [wire.UNAVAILABLE]
+    # Between the four attempts lie 0.1, 0.2 and 0.4 s at least.
+    assert time.monotonic() - began >= 0.7
+    if trouble != "missing":
+        assert programs.attempts() <= 4 * 3
+    if trouble == "refuses":
+        assert "--gpu 7 has no meaning" in mediator.log()
+    if trouble == "missing":
+        assert f"cannot start {programs.directory}/vgpu-worker: No such file" in mediator.log()
+    assert mediator.vm_status(uuid)["faults"] == 0
+    programs.works()
+    device.works()
+
+
+def test_a_worker_that_cannot_start_harms_nobody(new_mediator, programs):
+    """Another VM's worker, which runs, goes on."""
+    mediator = new_mediator().start()
+    good, bad = mediator.add_vms(1, 2)
+    with harness.Neighbour(mediator, good):
+        programs.script("exit 1")
+        device = mediator.connect(bad)
+        for _ in range(2):
+            assert device.call(wire.OP_NOP).code == wire.UNAVAILABLE
+
+
+def test_no_worker_program(new_mediator, programs):
+    (programs.directory / "vgpu-worker").unlink()
+    said = new_mediator().refuses_to_start()
+    assert f"{programs.directory}/vgpu-worker" in said and "No such file" in said
+
+
+# ---- Places -----------------------------------------------------------------
+
+
+def test_an_idle_worker_ends(new_mediator):
+    mediator = new_mediator().start(worker_idle_s=1)
+    uuid = mediator.add_vm()
+    device = mediator.connect(uuid)
+    device.works()
+    worker = mediator.worker_pid(uuid)
+    harness.wait_for(lambda: mediator.status()["workers"] == 0, "the end of the worker")
+    assert not harness.alive(worker)
+    assert "died" not in mediator.log() and "exited with" not in mediator.log()
+    assert mediator.vm_status(uuid)["faults"] == 0
+    device.works()
+
+
+def test_a_worker_that_is_killed_while_idle(mediator):
+    uuid = mediator.add_vm()
+    device = mediator.connect(uuid)
+    device.works()
+    os.kill(mediator.worker_pid(uuid), signal.SIGKILL)
+    harness.wait_for(lambda: mediator.vm_status(uuid)["faults"] == 1, "its death in the status")
+    mediator.says("died of signal 9")
+    device.works()
+
+
+def work_until(device, leave, count):
+    """One job after the other, each waited for, as most guests do."""
+    while not leave.is_set():
+        device.works()
+        count.append(None)
+
+
+def test_more_vms_than_places(new_mediator):
+    """Five VMs share two places: all are served, however busy the others are."""
+    mediator = new_mediator().start(max_workers=2)
+    uuids = mediator.add_vms(*range(1, 6))
+    devices = [mediator.connect(uuid) for uuid in uuids]
+    leave = threading.Event()
+    counts = [[] for _ in devices]
+    threads = [
+        threading.Thread(target=work_until, args=(device, leave, count), daemon=True)
+        for device, count in zip(devices, counts)
+    ]
+    for thread in threads:
+        thread.start()
+    most = 0
+
+    def served():
+        nonlocal most
+        pids = [worker["pid"] for worker in mediator.workers() if worker["pid"] > 0]
+        most = max(most, len(pids))
+        return all(len(count) >= 3 for count in counts)
+
+    try:
+        harness.wait_for(served, "three jobs of each VM")
+    finally:
+        leave.set()
+        for thread in threads:
+            thread.join(harness.LIMIT_S)
+    assert most <= 2
+    assert [mediator.vm_status(uuid)["jobs_failed"] for uuid in uuids] == 5 * [0]
+
+
+def test_vms_that_never_rest_make_room(new_mediator):
+    """Two VMs whose queues never run empty do not keep a third one out for good."""
+    mediator = new_mediator().start(max_workers=2)
+    busy = [mediator.connect(uuid) for uuid in mediator.add_vms(1, 2)]
+    waits = mediator.connect(mediator.add_vm(3))
+    leave = threading.Event()
+
+    def flood(device):
+        for _ in range(16):
+            device.submit(wire.OP_SPIN, [1000])
+        while not leave.is_set():
+            assert device.answer().code == wire.OK
+            device.submit(wire.OP_SPIN, [1000])
+        device.answers(16)
+
+    threads = [threading.Thread(target=flood, args=(device,), daemon=True) for device in busy]
+    for thread in threads:
+        thread.start()
+    try:
+        harness.wait_for(lambda: mediator.status()["workers"] == 2, "two workers")
+        waits.works()
+    finally:
+        leave.set()
+        for thread in threads:
+            thread.join(harness.LIMIT_S)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_a_long_job_keeps_only_its_own_place(new_mediator):
+    """Of two idle workers both make room when two VMs wait."""
+    mediator = new_mediator().start(max_workers=2, overlap_max=4)
+    uuids = mediator.add_vms(*range(1, 5))
+    for uuid in uuids[:2]:
+        mediator.connect(uuid).works()
+    harness.wait_for(lambda: mediator.status()["workers"] == 2, "two workers")
+    third, fourth = (mediator.connect(uuid) for uuid in uuids[2:])
+    third.submit(wire.OP_HANG)
+    fourth.works()
+    os.kill(mediator.worker_pid(uuids[2]), signal.SIGKILL)
+    assert third.answer().code == wire.CUDA
+
+
+# ---- The sandbox ------------------------------------------------------------
+
+
+@as_root
+def test_the_sandbox_holds():
+    done = subprocess.run(
+        [harness.WORKER, "--probe-sandbox", "--uid", str(UNUSED_UID)],
+        capture_output=True,
+        text=True,
+        timeout=harness.LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) >= 10
+    assert "NOT REFUSED" not in done.stdout
+
+
+@as_root
+def test_workers_are_apart(mediator):
+    """Each has a uid of its own, no privileges, a filter, and its own network."""
+    uuids = mediator.add_vms(1, 2)
+    for uuid in uuids:
+        mediator.connect(uuid).works()
+    pids = [mediator.worker_pid(uuid) for uuid in uuids]
+    uids = [harness.process_status(pid, "Uid") for pid in pids]
+    assert all(len(set(ids)) == 1 for ids in uids)
+    assert len({ids[0] for ids in uids} | {"0"}) == 3
+    for pid in pids:
+        assert harness.process_status(pid, "CapEff") == ["0" * 16]
+        assert harness.process_status(pid, "NoNewPrivs") == ["1"]
+        assert harness.process_status(pid, "Seccomp") == ["2"]
+        assert harness.process_status(pid, "PPid") == [str(mediator.process.pid)]
+    networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in (*pids, mediator.process.pid)}
+    assert len(networks) == 3
+
+
+def test_a_worker_holds_nothing_of_the_mediator(mediator):
+    """Its descriptors are its socket and the standard ones."""
+    uuid = mediator.add_vm()
+    mediator.connect(uuid).works()
+    pid = mediator.worker_pid(uuid)
+    targets = {}
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            targets[int(fd)] = os.readlink(f"/proc/{pid}/fd/{fd}")
+    assert sorted(targets) == [0, 1, 2, 3]
+    assert targets[0] == targets[1] == "/dev/null"
+    assert targets[3].startswith("socket:")
