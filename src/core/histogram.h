@@ -23,7 +23,7 @@ struct histogram {
 	uint64_t count;
 	uint64_t sum_ns;
 	int64_t max_ns;
-	uint32_t buckets[HISTOGRAM_BUCKETS];
+	uint64_t buckets[HISTOGRAM_BUCKETS];
 };
 
 /* Negative durations count as 0. */

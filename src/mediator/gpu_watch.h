@@ -4,9 +4,10 @@
  * becomes a drain and, where one can help, a reset.
  *
  * A reset goes step by step, each bounded in time: the GPU is drained (every worker has
- * ended), NVML lets go of it, the operator's command runs if one is configured, and a
- * worker's probe verifies that a context can be made. An operator's own drain stays
- * until the operator resumes.
+ * ended); if a command is configured, NVML lets go of the GPU and the command runs; a
+ * worker's probe verifies that a context can be made. Without a command a fresh context
+ * is all that is tried; a GPU that soon needs a reset again stays drained. An operator's
+ * own drain stays until the operator resumes.
  */
 #ifndef MEDIATOR_GPU_WATCH_H
 #define MEDIATOR_GPU_WATCH_H

@@ -13,6 +13,9 @@
 #define LEAD_NS   (15 * NS_PER_US)
 #define RETURN_NS (15 * NS_PER_US)
 
+/* Steps at one instant that no scenario needs. */
+#define STANDSTILL_MAX 1000000
+
 /* How long a polite end takes. */
 #define STOP_NS NS_PER_MS
 
@@ -357,6 +360,7 @@ static bool step(struct world *world)
 	next_ns = min_i64(next_ns, gpu_ns);
 	if (next_ns > world->scenario->duration_ns)
 		return false;
+	world->standstill = next_ns > world->now_ns ? 0 : world->standstill + 1;
 	sample(world, next_ns);
 	world->now_ns = max_i64(world->now_ns, next_ns);
 	if (gpu_ns == next_ns) {
@@ -385,6 +389,8 @@ static void observe(struct world *world)
 	if (world->options->observer)
 		world->result->violation =
 			world->options->observer(world->options->observer_context, world);
+	if (world->standstill > STANDSTILL_MAX)
+		world->result->violation = "time stands still: a deadline asks for itself again";
 	if (world->result->violation)
 		world->result->violation_ns = world->now_ns;
 }

@@ -50,6 +50,7 @@ struct world {
 	struct sim_vm vms[SCENARIO_VMS];
 	struct sim_job *free_jobs;
 	int64_t now_ns;
+	uint32_t standstill; /* steps since time last went on */
 	uint32_t unanswered; /* jobs that the core has */
 	uint32_t bucket;
 	bool warm;

@@ -105,13 +105,35 @@ def test_many_faults_quarantine(mediator):
     device = mediator.connect(uuid)
     with harness.Neighbour(mediator, other):
         for _ in range(9):
-            assert device.call(wire.OP_FAULT).code in (wire.CUDA, wire.QUARANTINED)
-        assert device.call(wire.OP_NOP).code == wire.QUARANTINED
+            assert device.call(wire.OP_FAULT).code == wire.CUDA
         with mediator.registry() as registry:
             [row] = registry.execute(
                 "SELECT quarantined, error_count FROM vms WHERE vm_uuid = ?", (uuid,)
             ).fetchall()
         assert row == (1, 9)
+        assert device.call(wire.OP_NOP).code == wire.QUARANTINED
+        assert mediator.vm_status(uuid)["quarantined"] is True
+        # An operator clears it, and with it the points.
+        mediator.set_vm(uuid, quarantined=0)
+        device.works()
+        assert device.call(wire.OP_FAULT).code == wire.CUDA
+        device.works()
+    mediator.kill()
+    mediator.start()
+    mediator.connect(uuid).works()
+
+
+def test_a_quarantine_survives(mediator):
+    """However the mediator ends right after the answer."""
+    uuid = mediator.add_vm(1)
+    device = mediator.connect(uuid)
+    for _ in range(9):
+        assert device.call(wire.OP_FAULT).code == wire.CUDA
+    mediator.kill()
+    mediator.start()
+    assert mediator.connect(uuid).call(wire.OP_NOP).code == wire.QUARANTINED
+    mediator.set_vm(uuid, quarantined=0)
+    mediator.connect(uuid).works()
 
 
 # ---- Starting ---------------------------------------------------------------
