@@ -176,7 +176,16 @@ bool core_next_action(struct core *core, struct core_action *out)
 
 void core_advance(struct core *core, int64_t now_ns)
 {
-	core->now_ns = max_i64(core->now_ns, now_ns);
+	int64_t elapsed_ns = now_ns - core->now_ns;
+	struct sched_stats stats;
+
+	if (elapsed_ns <= 0)
+		return;
+	for (uint32_t i = 0; i < core->config.gpu_count; i++) {
+		core_policy(core)->stats(core->gpus[i].sched, &stats);
+		core->gpus[i].part_ns += elapsed_ns / max_i64(stats.open, 1);
+	}
+	core->now_ns = now_ns;
 }
 
 void core_dispatch(struct core *core)

@@ -77,7 +77,7 @@ struct vm {
 	uint32_t held_count;
 	uint64_t held_bytes;     /* payloads of queued and in-flight jobs */
 	int64_t head_charged_ns; /* charge of the VM when the oldest job in flight got there */
-	int64_t head_since_ns;   /* and the time */
+	int64_t head_part_ns;    /* and part_ns of its GPU */
 	struct worker worker;
 	struct limit_rate rate;
 	struct limit_budget budget;
@@ -107,6 +107,7 @@ struct gpu {
 	uint32_t vms;
 	int64_t weight;   /* sum of weight_hundredths of its VMs */
 	uint32_t workers; /* in any state but NONE */
+	int64_t part_ns;  /* what one of those with an open turn has had of the clock */
 	bool draining;
 	bool drained_told; /* GPU_DRAINED went out for this draining */
 };

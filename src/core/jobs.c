@@ -327,7 +327,7 @@ int64_t job_limit_ns(const struct core *core, const struct vm *vm)
 /* The oldest job in flight has changed: its limit counts from here. */
 static void head_changed(struct core *core, struct vm *vm)
 {
-	vm->head_since_ns = core->now_ns;
+	vm->head_part_ns = core->gpus[vm->gpu].part_ns;
 	vm->head_charged_ns =
 		core_policy(core)->charged_ns(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
 }
@@ -414,6 +414,7 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 		.gpu_time_us = (uint32_t)min_u64(result->gpu_time_ns / NS_PER_US, UINT32_MAX),
 	};
 	struct job *job;
+	bool was_oldest;
 
 	core_advance(core, now_ns);
 	job = vm ? find_in_flight(vm, generation, id) : NULL;
@@ -421,6 +422,7 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 		core->stale_events++;
 		return -ESTALE;
 	}
+	was_oldest = job == TAILQ_FIRST(&vm->in_flight);
 	vm->job_gpu_ns += result->gpu_time_ns;
 	vm->executed++;
 	histogram_record(&core->pools[vm->settings.pool].execution,
@@ -432,7 +434,8 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 			vm->short_limit = false;
 		job_answer(core, vm, job, &answer, result->result);
 		core_policy(core)->job_done(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
-		head_changed(core, vm);
+		if (was_oldest)
+			head_changed(core, vm);
 	}
 	worker_settle(core, vm);
 	core_dispatch(core);

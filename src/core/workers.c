@@ -157,27 +157,22 @@ static int64_t settle_starting(struct core *core, struct vm *vm)
 	return SCHED_NEVER;
 }
 
-/* How many VMs have work on the GPU now: a job may take that much longer by the clock. */
-static int64_t sharers(const struct core *core, const struct vm *vm)
-{
-	struct sched_stats stats;
-
-	core_policy(core)->stats(core->gpus[vm->gpu].sched, &stats);
-	return max_i64(stats.open, 1);
-}
-
-/* READY with a job in flight: how much of its limit is left; kill at the end of it. */
+/*
+ * READY with a job in flight: how much of its limit is left; kill at the end of it. Both
+ * what it was charged and an equal part of the clock count, so that whoever slips in and
+ * out beside a hang does not put its end off.
+ */
 static int64_t settle_running(struct core *core, struct vm *vm)
 {
 	int64_t used_ns =
 		core_policy(core)->charged_ns(core->gpus[vm->gpu].sched, core->now_ns, vm->sched) -
 		vm->head_charged_ns;
-	int64_t limit_ns = job_limit_ns(core, vm);
-	int64_t clock_end_ns = vm->head_since_ns + limit_ns * sharers(core, vm);
+	int64_t part_ns = core->gpus[vm->gpu].part_ns - vm->head_part_ns;
+	int64_t left_ns = job_limit_ns(core, vm) - max_i64(used_ns, part_ns);
 
-	/* Charging is at most as fast as the clock: earlier it cannot be over. */
-	if (used_ns < limit_ns && core->now_ns < clock_end_ns)
-		return min_i64(core->now_ns + limit_ns - used_ns, clock_end_ns);
+	/* Neither grows faster than the clock: earlier it cannot be over. */
+	if (left_ns > 0)
+		return core->now_ns + left_ns;
 	worker_kill(core, vm);
 	jobs_fail_in_flight(core, vm, VGPU_CODE_TIMEOUT, vm_fault(core, vm, CORE_FAULT_TIMEOUT, 0));
 	vm->short_limit = true;

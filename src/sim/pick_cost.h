@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What one decision of the fair scheduler costs, by the clock, as the number of VMs
+ * What one decision of the fair scheduler costs in processor time, as the number of VMs
  * grows.
  */
 #ifndef SIM_PICK_COST_H

@@ -27,7 +27,7 @@ sys.path.insert(0, str(_HERE if (_HERE / "host.py").exists() else _HERE.parents[
 import host  # noqa: E402
 
 EXIT_NO_GPU = 77
-START_S = 90     # longest start of all processes of a run
+START_S = 45     # longest start of all processes of a run
 WORKER_S = 0.6   # usual start of one worker with its GPU context
 OP_NOP, OP_SPIN, OP_FAULT, OP_HANG = 0x0000, 0x1000, 0x1001, 0x1002
 

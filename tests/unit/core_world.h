@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A core with a clock of its own, for tests that bring events one by one and look at
+ * every action that comes out.
+ *
+ * After each event the core's invariants are checked and its actions are kept in their
+ * order; a test takes them with the expect functions and says when there are no more.
+ * Payloads are the addresses of the submission's cookie, so that mixed-up ones are seen.
+ */
+#ifndef TESTS_CORE_WORLD_H
+#define TESTS_CORE_WORLD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "core/core.h"
+
+#define MS NS_PER_MS
+#define S  NS_PER_SEC
+
+enum {
+	WORLD_ACTIONS = 4096, /* kept at once */
+	WORLD_JOBS = 4096,    /* submitted in all */
+};
+
+struct world {
+	struct core_config config;
+	struct core *core;
+	int64_t now_ns;
+	struct core_action actions[WORLD_ACTIONS]; /* not taken yet */
+	unsigned int first;
+	unsigned int count;
+	uint64_t submitted;               /* the next cookie, from 1 */
+	char payloads[WORLD_JOBS];        /* the payload of cookie n is &payloads[n] */
+	unsigned int answers[WORLD_JOBS]; /* how many went out, by cookie */
+};
+
+/*
+ * A world with the defaults: round robin, one GPU. Tests change @world->config before
+ * world_open(). The caller frees it with world_free(), which brings what is left to its
+ * end and checks that each job was answered exactly once.
+ */
+struct world *world_new(void);
+void world_open(struct world *world);
+void world_free(struct world *world);
+
+/* After an event that the test has brought itself. */
+void world_look(struct world *world);
+
+/* Lets time pass, with a tick at each deadline, and one at the end. */
+void world_pass(struct world *world, int64_t ns);
+
+uint32_t world_add_vm(struct world *world, const struct vm_settings *settings);
+/* Returns the job's cookie. */
+uint64_t world_submit(struct world *world, uint32_t vm, uint64_t client);
+void world_ready(struct world *world, uint32_t vm, uint64_t generation);
+void world_dead(struct world *world, uint32_t vm, uint64_t generation);
+/* Returns what core_job_done() does. */
+int world_done(struct world *world, const struct core_action *sent, enum vgpu_code code,
+               uint32_t detail);
+
+/* The next action, which must be of that type. */
+struct core_action world_expect(struct world *world, enum core_action_type type);
+void world_expect_nothing(struct world *world);
+/* An answer to @cookie, and nothing in its payload that is another's. */
+struct core_action world_expect_answer(struct world *world, uint64_t cookie, enum vgpu_code code);
+struct core_action world_expect_send(struct world *world, uint64_t cookie);
+
+/* START_WORKER is expected, and the worker becomes ready. Returns its generation. */
+uint64_t world_start_worker(struct world *world, uint32_t vm);
+/* Submits a job, which is sent at once, and ends it well: the worker is there and idle after it. */
+uint64_t world_warm(struct world *world, uint32_t vm);
+
+struct core_vm_stats world_stats(struct world *world, uint32_t vm);
+
+#endif

@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The core by script: each way a job and a worker can go, event by event, with every
+ * action that comes out of it. test_core_limits.c has refusals and quarantine,
+ * test_core_random.c what happens when all of it happens at once.
+ */
+#include "core_world.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "base/util.h"
+
+static int setup(void **state)
+{
+	struct world *world = world_new();
+
+	world_open(world);
+	*state = world;
+	return 0;
+}
+
+/* Tests that need another configuration open the world themselves. */
+static int setup_closed(void **state)
+{
+	*state = world_new();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	world_free(*state);
+	return 0;
+}
+
+/* ---- Jobs ------------------------------------------------------------------- */
+
+static void test_one_job(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t cookie = world_submit(world, vm, 7), generation;
+	struct core_result result = {.code = VGPU_CODE_OK, .gpu_time_ns = 5 * MS, .result = world};
+	struct core_action start = world_expect(world, CORE_ACTION_START_WORKER), sent, answer;
+
+	world_expect_nothing(world);
+	assert_int_equal(start.gpu, 0);
+	generation = start.generation;
+	world->now_ns += 300 * MS;
+	world_ready(world, vm, generation);
+	sent = world_expect_send(world, cookie);
+	assert_int_equal(sent.opcode, VGPU_OP_CUDA_KERNEL);
+	assert_int_equal(sent.generation, generation);
+	world_expect_nothing(world);
+	world->now_ns += 6 * MS;
+	assert_int_equal(
+		core_job_done(world->core, world->now_ns, vm, generation, sent.job, &result), 0);
+	world_look(world);
+	answer = world_expect_answer(world, cookie, VGPU_CODE_OK);
+	assert_int_equal(answer.client, 7);
+	assert_ptr_equal(answer.result, world);
+	assert_int_equal(answer.answer.gpu_time_us, 5000);
+	world_expect_nothing(world);
+	assert_int_equal(world_stats(world, vm).outcomes[CORE_OUTCOME_DONE], 1);
+	assert_int_equal(world_stats(world, vm).latency->max_ns, 306 * MS);
+	assert_int_equal(world_stats(world, vm).depth, 0);
+}
+
+static void test_fifo(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t cookies[6];
+
+	world_warm(world, vm);
+	for (size_t i = 0; i < ARRAY_LEN(cookies); i++)
+		cookies[i] = world_submit(world, vm, 1 + i % 3);
+	for (size_t i = 0; i < ARRAY_LEN(cookies); i++) {
+		struct core_action sent = world_expect_send(world, cookies[i]);
+
+		assert_int_equal(world_stats(world, vm).depth, ARRAY_LEN(cookies) - i);
+		world->now_ns += MS;
+		world_done(world, &sent, VGPU_CODE_OK, 0);
+		world_expect_answer(world, cookies[i], VGPU_CODE_OK);
+	}
+	world_expect_nothing(world);
+}
+
+/* An error of the job is its answer; the worker lives on, and nobody is to blame. */
+static void test_a_job_that_fails(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	struct core_action sent, answer;
+	uint64_t cookie;
+
+	world_warm(world, vm);
+	cookie = world_submit(world, vm, 1);
+	sent = world_expect_send(world, cookie);
+	world_done(world, &sent, VGPU_CODE_CUDA, 2); /* out of memory */
+	answer = world_expect_answer(world, cookie, VGPU_CODE_CUDA);
+	assert_int_equal(answer.answer.detail, 2);
+	world_expect_nothing(world);
+	assert_int_equal(world_stats(world, vm).outcomes[CORE_OUTCOME_FAILED], 1);
+	assert_int_equal(world_stats(world, vm).worker, CORE_WORKER_READY);
+}
+
+/* A GPU exception takes the context: the worker goes, and the queue goes on in a new one. */
+static void test_a_gpu_exception(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t generation, first, second;
+	struct core_action sent, store;
+
+	generation = world_warm(world, vm);
+	first = world_submit(world, vm, 1);
+	second = world_submit(world, vm, 1);
+	sent = world_expect_send(world, first);
+	world_done(world, &sent, VGPU_CODE_CUDA, 700);
+	store = world_expect(world, CORE_ACTION_STORE);
+	assert_int_equal(store.store.fault, CORE_FAULT_GPU);
+	assert_int_equal(store.store.detail, 700);
+	assert_int_equal(store.store.points, 1);
+	assert_false(store.store.quarantine);
+	world_expect_answer(world, first, VGPU_CODE_CUDA);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	world_expect_nothing(world);
+	world_dead(world, vm, generation);
+	assert_true(world_start_worker(world, vm) > generation);
+	world_expect_send(world, second);
+	assert_int_equal(world_stats(world, vm).faults[CORE_FAULT_GPU], 1);
+	assert_int_equal(world_stats(world, vm).faults[CORE_FAULT_DEATH], 0);
+}
+
+static void test_client_gone(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t running, queued[2], other;
+	struct core_action sent;
+
+	world_warm(world, vm);
+	running = world_submit(world, vm, 5);
+	queued[0] = world_submit(world, vm, 5);
+	other = world_submit(world, vm, 6);
+	queued[1] = world_submit(world, vm, 5);
+	sent = world_expect_send(world, running);
+	core_client_gone(world->core, world->now_ns, vm, 5);
+	world_look(world);
+	world_expect_answer(world, queued[0], VGPU_CODE_CANCELLED);
+	world_expect_answer(world, queued[1], VGPU_CODE_CANCELLED);
+	world_expect_nothing(world);
+	/* What runs is answered, though nobody hears it. */
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	assert_int_equal(world_expect_answer(world, running, VGPU_CODE_OK).client, 5);
+	world_expect_send(world, other);
+}
+
+/* ---- Deaths ------------------------------------------------------------------ */
+
+/* With several jobs sent, the oldest one is to blame and the others never happened. */
+static void test_death_with_jobs_in_flight(void **state)
+{
+	struct world *world = *state;
+	uint64_t cookies[8], generation;
+	struct core_action sent;
+	uint32_t vm;
+
+	world->config.policy = &sched_fair;
+	world->config.sched.overlap_max = 1;
+	world_open(world);
+	vm = world_add_vm(world, NULL);
+	generation = world_warm(world, vm);
+	/* Short jobs: four of them are sent ahead. */
+	for (int i = 0; i < 40; i++) {
+		uint64_t cookie = world_submit(world, vm, 1);
+
+		sent = world_expect_send(world, cookie);
+		world->now_ns += 20 * NS_PER_US;
+		world_done(world, &sent, VGPU_CODE_OK, 0);
+		world_expect_answer(world, cookie, VGPU_CODE_OK);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(cookies); i++)
+		cookies[i] = world_submit(world, vm, 1);
+	assert_int_equal(world_stats(world, vm).in_flight, 4);
+	for (int i = 0; i < 4; i++)
+		world_expect_send(world, cookies[i]);
+	world_expect_nothing(world);
+	world_dead(world, vm, generation);
+	assert_int_equal(world_expect(world, CORE_ACTION_STORE).store.fault, CORE_FAULT_DEATH);
+	world_expect_answer(world, cookies[0], VGPU_CODE_CUDA);
+	for (int i = 1; i < 4; i++)
+		world_expect_answer(world, cookies[i], VGPU_CODE_CONTEXT_LOST);
+	world_start_worker(world, vm);
+	world_expect_send(world, cookies[4]);
+}
+
+static void test_death_while_idle(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+
+	world_dead(world, vm, world_warm(world, vm));
+	assert_int_equal(world_expect(world, CORE_ACTION_STORE).store.fault, CORE_FAULT_DEATH);
+	world_expect_nothing(world);
+	assert_int_equal(world_stats(world, vm).worker, CORE_WORKER_NONE);
+	world_submit(world, vm, 1);
+	world_start_worker(world, vm);
+}
+
+/* A failed start: what waited is told, nothing is a fault, the next attempt comes later. */
+static void test_death_before_ready(void **state)
+{
+	struct world *world = *state;
+	const struct core_config *config = &world->config;
+	uint32_t vm = world_add_vm(world, NULL);
+	int64_t backoff_ns = config->worker_backoff_min_ns, began_ns;
+	uint64_t waiting[2];
+
+	for (int attempt = 0; attempt < 12; attempt++) {
+		struct core_action start;
+
+		waiting[0] = world_submit(world, vm, 1);
+		waiting[1] = world_submit(world, vm, 2);
+		if (attempt)
+			world_expect_nothing(world); /* the back-off runs */
+		began_ns = world->now_ns;
+		world_pass(world, attempt ? backoff_ns - 1 : 0);
+		if (attempt)
+			world_expect_nothing(world);
+		world_pass(world, attempt ? 1 : 0);
+		start = world_expect(world, CORE_ACTION_START_WORKER);
+		assert_int_equal(world->now_ns - began_ns, attempt ? backoff_ns : 0);
+		world_dead(world, vm, start.generation);
+		world_expect_answer(world, waiting[0], VGPU_CODE_UNAVAILABLE);
+		world_expect_answer(world, waiting[1], VGPU_CODE_UNAVAILABLE);
+		world_expect_nothing(world);
+		if (attempt)
+			backoff_ns = min_i64(2 * backoff_ns, config->worker_backoff_max_ns);
+	}
+	assert_int_equal(backoff_ns, config->worker_backoff_max_ns);
+	/* One success, and the next trouble begins with the shortest pause again. */
+	world_pass(world, backoff_ns);
+	world_dead(world, vm, world_warm(world, vm));
+	world_expect(world, CORE_ACTION_STORE);
+	waiting[0] = world_submit(world, vm, 1);
+	world_dead(world, vm, world_expect(world, CORE_ACTION_START_WORKER).generation);
+	world_expect_answer(world, waiting[0], VGPU_CODE_UNAVAILABLE);
+	world_submit(world, vm, 1);
+	world_expect_nothing(world);
+	world_pass(world, config->worker_backoff_min_ns);
+	world_expect(world, CORE_ACTION_START_WORKER);
+}
+
+/* A worker that never gets ready is killed; what waited for it is told when it is gone. */
+static void test_a_start_that_takes_too_long(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t cookie = world_submit(world, vm, 1);
+	uint64_t generation = world_expect(world, CORE_ACTION_START_WORKER).generation;
+
+	world_pass(world, world->config.worker_start_timeout_ns - 1);
+	world_expect_nothing(world);
+	world_pass(world, 1);
+	assert_int_equal(world_expect(world, CORE_ACTION_KILL_WORKER).generation, generation);
+	world_expect_nothing(world);
+	/* Too late, and dropped. */
+	world_ready(world, vm, generation);
+	world_expect_nothing(world);
+	world_dead(world, vm, generation);
+	world_expect_answer(world, cookie, VGPU_CODE_UNAVAILABLE);
+	world_expect_nothing(world);
+	assert_int_equal(world_stats(world, vm).faults[CORE_FAULT_DEATH], 0);
+}
+
+/* ---- Idle, asked to stop, stuck ------------------------------------------------- */
+
+static void test_an_idle_worker_is_stopped(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t generation = world_warm(world, vm), cookie;
+
+	world_pass(world, world->config.worker_idle_ns - 1);
+	world_expect_nothing(world);
+	world_pass(world, 1);
+	assert_int_equal(world_expect(world, CORE_ACTION_STOP_WORKER).generation, generation);
+	/* A job that comes now waits for the next worker. */
+	cookie = world_submit(world, vm, 1);
+	world_expect_nothing(world);
+	world_dead(world, vm, generation);
+	world_start_worker(world, vm);
+	world_expect_send(world, cookie);
+	assert_int_equal(world_stats(world, vm).faults[CORE_FAULT_DEATH], 0);
+}
+
+static void test_a_worker_that_does_not_stop(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t generation = world_warm(world, vm);
+
+	world_pass(world, world->config.worker_idle_ns);
+	world_expect(world, CORE_ACTION_STOP_WORKER);
+	world_pass(world, world->config.worker_stop_timeout_ns - 1);
+	world_expect_nothing(world);
+	world_pass(world, 1);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	world_expect_nothing(world);
+	world_dead(world, vm, generation);
+	world_expect_nothing(world);
+	assert_int_equal(world_stats(world, vm).faults[CORE_FAULT_DEATH], 0);
+}
+
+/* Not even SIGKILL ends it: said once, nobody waits, and all is well when it is reaped. */
+static void test_a_worker_that_survives_a_kill(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t generation = world_warm(world, vm), hanging, queued, late;
+
+	hanging = world_submit(world, vm, 1);
+	queued = world_submit(world, vm, 1);
+	world_expect_send(world, hanging);
+	world_pass(world, world->config.job_timeout_ns);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	world_expect(world, CORE_ACTION_STORE);
+	world_expect_answer(world, hanging, VGPU_CODE_TIMEOUT);
+	world_expect_nothing(world);
+	world_pass(world, world->config.worker_kill_timeout_ns);
+	world_expect(world, CORE_ACTION_WORKER_STUCK);
+	world_expect_answer(world, queued, VGPU_CODE_UNAVAILABLE);
+	late = world_submit(world, vm, 1);
+	world_expect_answer(world, late, VGPU_CODE_UNAVAILABLE);
+	world_pass(world, 3600 * S);
+	world_expect_nothing(world);
+	world_dead(world, vm, generation);
+	world_expect_nothing(world);
+	late = world_submit(world, vm, 1);
+	world_start_worker(world, vm);
+	world_expect_send(world, late);
+}
+
+/* ---- Time limits ----------------------------------------------------------------- */
+
+static void test_a_job_over_its_limit(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	uint64_t generation, hanging, queued;
+	struct core_action sent, store;
+	uint32_t vm;
+
+	settings.job_timeout_ms = 500;
+	vm = world_add_vm(world, &settings);
+	generation = world_warm(world, vm);
+	hanging = world_submit(world, vm, 1);
+	queued = world_submit(world, vm, 1);
+	sent = world_expect_send(world, hanging);
+	world_pass(world, 500 * MS - 1);
+	world_expect_nothing(world);
+	world_pass(world, 1);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	store = world_expect(world, CORE_ACTION_STORE);
+	assert_int_equal(store.store.fault, CORE_FAULT_TIMEOUT);
+	assert_int_equal(store.store.points, 3);
+	world_expect_answer(world, hanging, VGPU_CODE_TIMEOUT);
+	world_expect_nothing(world);
+	/* An answer from the dead. */
+	assert_int_equal(world_done(world, &sent, VGPU_CODE_OK, 0), -ESTALE);
+	world_expect_nothing(world);
+	world_dead(world, vm, generation);
+	world_start_worker(world, vm);
+	world_expect_send(world, queued);
+	assert_int_equal(world_stats(world, vm).outcomes[CORE_OUTCOME_TIMEOUT], 1);
+	assert_int_equal(world_stats(world, vm).faults[CORE_FAULT_TIMEOUT], 1);
+}
+
+/* The VM's limit before the pool's, the pool's before the mediator's. */
+static void test_whose_limit(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	static const int64_t limits_ms[] = {500, 2000, 7000};
+
+	world->config.job_timeout_ns = 7000 * MS;
+	world->config.pools[1].job_timeout_ns = 2000 * MS;
+	world_open(world);
+	for (int i = 0; i < 3; i++) {
+		uint64_t cookie;
+		uint32_t vm;
+
+		settings.job_timeout_ms = i == 0 ? 500 : 0;
+		settings.pool = i < 2;
+		vm = world_add_vm(world, &settings);
+		cookie = world_submit(world, vm, 1);
+		world_start_worker(world, vm);
+		world_expect_send(world, cookie);
+		world_pass(world, limits_ms[i] * MS - 1);
+		world_expect_nothing(world);
+		world_pass(world, 1);
+		world_expect(world, CORE_ACTION_KILL_WORKER);
+		world_expect(world, CORE_ACTION_STORE);
+		world_expect_answer(world, cookie, VGPU_CODE_TIMEOUT);
+		world_dead(world, vm, world_stats(world, vm).worker ? (uint64_t)i + 1 : 0);
+	}
+}
+
+/* After a timeout the limit is a tenth, until a job succeeds. */
+static void test_a_short_limit_after_a_timeout(void **state)
+{
+	struct world *world = *state;
+	static const int64_t limits_s[] = {30, 3, 3};
+	uint32_t vm = world_add_vm(world, NULL);
+	struct core_action sent;
+	uint64_t cookie;
+
+	for (size_t i = 0; i < ARRAY_LEN(limits_s); i++) {
+		uint64_t generation;
+
+		cookie = world_submit(world, vm, 1);
+		generation = world_start_worker(world, vm);
+		world_expect_send(world, cookie);
+		world_pass(world, limits_s[i] * S - 1);
+		world_expect_nothing(world);
+		world_pass(world, 1);
+		world_expect(world, CORE_ACTION_KILL_WORKER);
+		world_expect(world, CORE_ACTION_STORE);
+		world_dead(world, vm, generation);
+		if (i < 2)
+			world_expect_answer(world, cookie, VGPU_CODE_TIMEOUT);
+	}
+	/* Nine points: the last answer was held until that is stored; an operator forgives. */
+	world->count = 0;
+	core_store_done(world->core, world->now_ns, 3, true);
+	core_vm_set(world->core, world->now_ns, vm, &vm_settings_default, false);
+	world_look(world);
+	world->count = 0;
+	cookie = world_submit(world, vm, 1);
+	world_start_worker(world, vm);
+	sent = world_expect_send(world, cookie);
+	world_pass(world, 20 * S);
+	world_expect_nothing(world);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+}
+
+/* Neighbours cannot time out an honest job: its limit is charged time, however long that takes. */
+static void test_an_honest_job_among_others(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	struct core_action sent[8];
+	uint64_t cookies[8];
+	uint32_t vms[8];
+
+	world->config.policy = &sched_fair;
+	world->config.sched.overlap_max = 32;
+	world_open(world);
+	settings.job_timeout_ms = 4000;
+	for (size_t i = 0; i < ARRAY_LEN(vms); i++) {
+		vms[i] = world_add_vm(world, i ? NULL : &settings);
+		world_warm(world, vms[i]);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(vms); i++)
+		cookies[i] = world_submit(world, vms[i], 1);
+	world_pass(world, 2 * S);
+	for (size_t i = 0; i < ARRAY_LEN(vms); i++)
+		sent[i] = world_expect_send(world, cookies[i]);
+	world_pass(world, 18 * S);
+	/* Twenty seconds by the clock, two and a half charged; then the others end at once. */
+	assert_true(world_stats(world, vms[0]).sched.charged_ns < 4 * S);
+	for (size_t i = 1; i < ARRAY_LEN(vms); i++) {
+		world_done(world, &sent[i], VGPU_CODE_OK, 0);
+		world_expect_answer(world, cookies[i], VGPU_CODE_OK);
+	}
+	world_pass(world, S);
+	world_expect_nothing(world);
+	world_done(world, &sent[0], VGPU_CODE_OK, 0);
+	world_expect_answer(world, cookies[0], VGPU_CODE_OK);
+}
+
+/* A worker that answers the second job and never the first does not escape the limit. */
+static void test_answers_out_of_order(void **state)
+{
+	struct world *world = *state;
+	uint64_t cookies[64];
+	bool second_sent = false;
+	struct core_action sent;
+	size_t next = 1;
+	int64_t began_ns;
+	uint32_t vm;
+
+	world->config.policy = &sched_fair;
+	world->config.sched.overlap_max = 1;
+	world->config.sched.quantum_ns = S;
+	world->config.job_timeout_ns = S;
+	world_open(world);
+	vm = world_add_vm(world, NULL);
+	world_warm(world, vm);
+	for (size_t i = 0; i < ARRAY_LEN(cookies); i++)
+		cookies[i] = world_submit(world, vm, 1);
+	began_ns = world->now_ns;
+	world_expect_send(world, cookies[0]);
+	while (world->now_ns - began_ns < 5 * S) {
+		if (world->count) {
+			sent = world_expect_send(world, cookies[next]);
+			second_sent = true;
+		}
+		world_pass(world, 100 * MS);
+		if (world->count)
+			break;
+		if (second_sent) {
+			world_done(world, &sent, VGPU_CODE_OK, 0);
+			world_expect_answer(world, cookies[next++], VGPU_CODE_OK);
+			second_sent = false;
+		}
+	}
+	assert_int_equal(world->now_ns - began_ns, S);
+	assert_true(next > 3);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	world_expect(world, CORE_ACTION_STORE);
+	world_expect_answer(world, cookies[0], VGPU_CODE_TIMEOUT);
+}
+
+int main(void)
+{
+#define OPEN(test)   cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define CLOSED(test) cmocka_unit_test_setup_teardown(test, setup_closed, teardown)
+	const struct CMUnitTest tests[] = {
+		OPEN(test_one_job),
+		OPEN(test_fifo),
+		OPEN(test_a_job_that_fails),
+		OPEN(test_a_gpu_exception),
+		OPEN(test_client_gone),
+		CLOSED(test_death_with_jobs_in_flight),
+		OPEN(test_death_while_idle),
+		OPEN(test_death_before_ready),
+		OPEN(test_a_start_that_takes_too_long),
+		OPEN(test_an_idle_worker_is_stopped),
+		OPEN(test_a_worker_that_does_not_stop),
+		OPEN(test_a_worker_that_survives_a_kill),
+		OPEN(test_a_job_over_its_limit),
+		CLOSED(test_whose_limit),
+		OPEN(test_a_short_limit_after_a_timeout),
+		CLOSED(test_an_honest_job_among_others),
+		CLOSED(test_answers_out_of_order),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
