@@ -73,8 +73,7 @@ void log_write(enum log_level level, const char *format, ...)
 	}
 	line[used++] = '\n';
 	/* Nobody is left to tell if stderr itself is gone. */
-	if (write(STDERR_FILENO, line, used) < 0)
-		used = 0;
+	written = write(STDERR_FILENO, line, used);
 	errno = saved_errno;
 }
 

@@ -91,6 +91,8 @@ struct vm {
 	uint64_t faults[CORE_FAULT_COUNT];
 	uint64_t executed;
 	uint64_t job_gpu_ns;
+	int64_t charged_before_ns; /* on GPUs that it has left */
+	int64_t charged_ns;        /* the most ever told: a counter does not fall */
 	struct histogram latency;
 };
 

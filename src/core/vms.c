@@ -53,6 +53,7 @@ static int64_t detach(struct core *core, struct vm *vm)
 {
 	struct gpu *gpu = &core->gpus[vm->gpu];
 
+	vm->charged_before_ns += core_policy(core)->charged_ns(gpu->sched, core->now_ns, vm->sched);
 	if (vm->queued_count)
 		core_policy(core)->jobs_dropped(gpu->sched, core->now_ns, vm->sched,
 		                                vm->queued_count);

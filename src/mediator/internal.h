@@ -82,6 +82,7 @@ struct mediator {
 	struct admin_server *admin;
 	struct event *signals[3];
 	struct event *sampler;        /* once a second */
+	struct event *watchdog;       /* tells the service manager that the loop turns; or NULL */
 	struct event *shutdown_check; /* polls for the end of a shutdown */
 	int64_t shutdown_deadline_ns; /* 0 = not shutting down */
 };

@@ -168,6 +168,24 @@ static int start_core(struct mediator *mediator)
 	return core_new(&mediator->core, config, clock_monotonic_ns());
 }
 
+static void on_watchdog(evutil_socket_t fd UNUSED, short what UNUSED, void *arg UNUSED)
+{
+	notify_service_manager("WATCHDOG=1");
+}
+
+/* The service manager restarts a daemon whose loop has stopped turning. */
+static int start_watchdog(struct mediator *mediator)
+{
+	uint64_t half_us = notify_watchdog_us() / 2;
+	const struct timeval interval = {.tv_sec = (time_t)(half_us / 1000000),
+	                                 .tv_usec = (suseconds_t)(half_us % 1000000)};
+
+	if (half_us == 0)
+		return 0;
+	mediator->watchdog = event_new(mediator->base, -1, EV_PERSIST, on_watchdog, NULL);
+	return mediator->watchdog && event_add(mediator->watchdog, &interval) == 0 ? 0 : -ENOMEM;
+}
+
 static int start_events(struct mediator *mediator)
 {
 	static const struct {
@@ -190,7 +208,7 @@ static int start_events(struct mediator *mediator)
 		if (!mediator->signals[i] || event_add(mediator->signals[i], NULL) < 0)
 			return -ENOMEM;
 	}
-	return shares_start(mediator);
+	return start_watchdog(mediator) < 0 ? -ENOMEM : shares_start(mediator);
 }
 
 static int start_sockets(struct mediator *mediator)
@@ -320,6 +338,8 @@ void mediator_free(struct mediator *mediator)
 		if (mediator->signals[i])
 			event_free(mediator->signals[i]);
 	}
+	if (mediator->watchdog)
+		event_free(mediator->watchdog);
 	if (mediator->sampler)
 		event_free(mediator->sampler);
 	if (mediator->shutdown_check)

@@ -3,7 +3,9 @@
 #include "mediator/notify.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -30,4 +32,14 @@ void notify_service_manager(const char *state)
 	/* There is nothing to be done if it is not heard. */
 	(void)!sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
 	              (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
+}
+
+uint64_t notify_watchdog_us(void)
+{
+	const char *interval = getenv("WATCHDOG_USEC");
+	const char *pid = getenv("WATCHDOG_PID");
+
+	if (!interval || (pid && strtoll(pid, NULL, 10) != getpid()))
+		return 0;
+	return strtoull(interval, NULL, 10);
 }
