@@ -50,6 +50,7 @@ void log_write(enum log_level level, const char *format, ...)
 {
 	char line[LOG_LINE_BYTES];
 	int saved_errno = errno;
+	ssize_t written UNUSED;
 	size_t used;
 	va_list args;
 
