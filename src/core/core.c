@@ -81,6 +81,10 @@ int core_new(struct core **out, const struct core_config *config, int64_t now_ns
 		if (r < 0)
 			return r;
 	}
+	/* A GPU can be drained before there is any VM. */
+	r = core_reserve_actions(core, 0, 0);
+	if (r < 0)
+		return r;
 	*out = TAKE_PTR(core);
 	return 0;
 }

@@ -28,10 +28,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 # Key: (what it measures, function, usual seconds with a GPU at --seconds-scale 1).
 TABLES = {
-    "a": ("shares by weight, jobs of different lengths", gpu_tables_share.weights, 290),
+    "a": ("shares by weight, jobs of different lengths", gpu_tables_share.weights, 260),
     "b": ("1:1:1:97 with 500 ms jobs", gpu_tables_share.lopsided, 120),
     "c": ("busy share with 100 us jobs, by quantum", gpu_tables_share.busy, 130),
-    "d": ("extra delay of a light VM", gpu_tables_delay.light, 480),
+    "d": ("extra delay of a light VM", gpu_tables_delay.light, 460),
     "e": ("a HANG beside others", gpu_tables_fault.hang, 130),
     "f": ("a VM that faults all the time", gpu_tables_fault.faults, 140),
     "g": ("watchdog", gpu_tables_fault.watchdog, 15),

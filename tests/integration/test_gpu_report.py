@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from mediator import BUILD, LIMIT_S, ROOT, STANDIN
+from mediator import BUILD, LIMIT_S, ROOT, STANDIN, WORKER
 
 LOAD = BUILD / "bin" / "bench-gpu-load"
 NATIVE = BUILD / "bin" / "bench-gpu-native"
@@ -92,6 +92,16 @@ def test_native_replaces_and_kills_processes():
     assert vms["fault"]["codes"][CUDA] > 1
     assert vms["hang"]["failures"][0]["at_ms"] >= 300
     assert list(vms["good"]["codes"]) == [DONE]
+
+
+def test_calibration_is_for_gpus():
+    done = run([WORKER, "--calibrate", "--backend", "cpu"])
+    assert done.returncode != 0
+    assert "time slices of a GPU" in done.stderr
+    done = run([WORKER, "--calibrate"], LD_LIBRARY_PATH=str(STANDIN),
+               VGPU_STANDIN_KERNEL="vgpu_watch", VGPU_STANDIN_THEN="die")
+    assert done.returncode != 0
+    assert "slice_us" not in done.stdout
 
 
 def test_report(tmp_path):

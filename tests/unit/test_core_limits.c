@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the core does not let through: refusals with their reasons and when to come
+ * again, exact to the last one; and faults that lead to quarantine.
+ */
+#include "core_world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "base/util.h"
+
+static int setup(void **state)
+{
+	struct world *world = world_new();
+
+	world_open(world);
+	*state = world;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	world_free(*state);
+	return 0;
+}
+
+/* A job that must be refused, at once and without leaving a trace in the queue. */
+static struct core_answer refused(struct world *world, uint32_t vm, enum vgpu_code code,
+                                  enum core_refusal why)
+{
+	struct core_vm_stats before = world_stats(world, vm), after;
+	struct core_action answer = world_expect_answer(world, world_submit(world, vm, 1), code);
+
+	after = world_stats(world, vm);
+	world_expect_nothing(world);
+	assert_int_equal(after.depth, before.depth);
+	assert_int_equal(after.submitted, before.submitted + 1);
+	for (int i = 0; i < CORE_REFUSAL_COUNT; i++)
+		assert_int_equal(after.refusals[i], before.refusals[i] + (i == (int)why));
+	return answer.answer;
+}
+
+/* A job that must be let in; its end is not waited for. */
+static void accepted(struct world *world, uint32_t vm)
+{
+	uint32_t depth = world_stats(world, vm).depth;
+
+	world_submit(world, vm, 1);
+	assert_int_equal(world_stats(world, vm).depth, depth + 1);
+}
+
+static void answer_all(struct world *world, uint32_t vm)
+{
+	while (world_stats(world, vm).in_flight) {
+		struct core_action action = world_expect(world, CORE_ACTION_SEND_JOB);
+
+		world_done(world, &action, VGPU_CODE_OK, 0);
+		world_expect(world, CORE_ACTION_ANSWER);
+	}
+	world_expect_nothing(world);
+}
+
+/* ---- Limits ------------------------------------------------------------------- */
+
+static void test_malformed(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	const struct core_submission submission = {
+		.client = 3,
+		.cookie = ++world->submitted,
+		.malformed = VGPU_CODE_INVALID_LENGTH,
+		.payload = &world->payloads[1],
+	};
+
+	assert_int_equal(core_job_submitted(world->core, world->now_ns, vm, &submission), 0);
+	world_look(world);
+	assert_int_equal(world_expect_answer(world, 1, VGPU_CODE_INVALID_LENGTH).client, 3);
+	world_expect_nothing(world); /* no worker is started for that */
+	assert_int_equal(world_stats(world, vm).refusals[CORE_REFUSAL_INVALID], 1);
+	assert_int_equal(world_stats(world, vm).faults[CORE_FAULT_GPU], 0);
+}
+
+static void test_rate(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	struct core_answer answer;
+	uint32_t vm;
+
+	settings.rate_thousandths = 3000;
+	settings.burst_jobs = 2;
+	vm = world_add_vm(world, &settings);
+	world_warm(world, vm);
+	world_pass(world, 10 * S);
+	accepted(world, vm);
+	accepted(world, vm);
+	answer_all(world, vm);
+	for (int i = 0; i < 5; i++) {
+		answer = refused(world, vm, VGPU_CODE_RATE_LIMITED, CORE_REFUSAL_RATE);
+		assert_int_equal(answer.detail, VGPU_BUSY_RATE);
+		/* A third of a second, rounded up to what the answer can say. */
+		assert_int_equal(answer.retry_after_us, 333334);
+		world_pass(world, 333333333);
+		answer = refused(world, vm, VGPU_CODE_RATE_LIMITED, CORE_REFUSAL_RATE);
+		assert_int_equal(answer.retry_after_us, 1);
+		world_pass(world, 1);
+		accepted(world, vm);
+		answer_all(world, vm);
+	}
+}
+
+static void test_depth(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	struct core_action sent;
+	uint32_t vm;
+
+	settings.queue_depth = 3;
+	vm = world_add_vm(world, &settings);
+	world_warm(world, vm);
+	for (int i = 0; i < 3; i++)
+		accepted(world, vm);
+	sent = world_expect(world, CORE_ACTION_SEND_JOB);
+	for (int i = 0; i < 4; i++) {
+		struct core_answer answer =
+			refused(world, vm, VGPU_CODE_RATE_LIMITED, CORE_REFUSAL_DEPTH);
+
+		assert_int_equal(answer.detail, VGPU_BUSY_DEPTH);
+		assert_true(answer.retry_after_us > 0);
+	}
+	/* One answered, one let in. */
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect(world, CORE_ACTION_ANSWER);
+	world_expect(world, CORE_ACTION_SEND_JOB);
+	accepted(world, vm);
+	refused(world, vm, VGPU_CODE_RATE_LIMITED, CORE_REFUSAL_DEPTH);
+}
+
+/* A refusal by one limit takes nothing from another. */
+static void test_a_refusal_costs_nothing(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	struct core_action sent;
+	uint32_t vm;
+
+	settings.queue_depth = 1;
+	settings.rate_thousandths = 1;
+	settings.burst_jobs = 3;
+	vm = world_add_vm(world, &settings);
+	world_warm(world, vm);
+	accepted(world, vm);
+	sent = world_expect(world, CORE_ACTION_SEND_JOB);
+	for (int i = 0; i < 10; i++)
+		refused(world, vm, VGPU_CODE_RATE_LIMITED, CORE_REFUSAL_DEPTH);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect(world, CORE_ACTION_ANSWER);
+	accepted(world, vm);
+	answer_all(world, vm);
+	refused(world, vm, VGPU_CODE_RATE_LIMITED, CORE_REFUSAL_RATE);
+}
+
+static void test_gpu_seconds(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	struct core_answer answer;
+	struct core_action sent;
+	uint64_t waiting;
+	uint32_t vm;
+
+	vm = world_add_vm(world, &settings);
+	world_warm(world, vm);
+	/* What was used before the limit is forgiven, and nothing is saved from then. */
+	settings.gpu_thousandths = 100;
+	core_vm_set(world->core, world->now_ns, vm, &settings, false);
+	world_look(world);
+	accepted(world, vm);
+	waiting = world_submit(world, vm, 1);
+	sent = world_expect(world, CORE_ACTION_SEND_JOB);
+	world_pass(world, S);
+	/* One second used, a tenth of one paid for: nine seconds of pause. */
+	answer = refused(world, vm, VGPU_CODE_RATE_LIMITED, CORE_REFUSAL_GPU_SECONDS);
+	assert_int_equal(answer.detail, VGPU_BUSY_RATE);
+	assert_int_equal(answer.retry_after_us, 9000000);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect(world, CORE_ACTION_ANSWER);
+	/* What was let in before waits too, for exactly that long. */
+	world_pass(world, 9 * S - 1);
+	world_expect_nothing(world);
+	answer = refused(world, vm, VGPU_CODE_RATE_LIMITED, CORE_REFUSAL_GPU_SECONDS);
+	assert_int_equal(answer.retry_after_us, 1);
+	world_pass(world, 1);
+	world_expect_send(world, waiting);
+	accepted(world, vm);
+}
+
+/* Without the limit, the debt is gone at once. */
+static void test_gpu_seconds_taken_away(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	struct core_action sent;
+	uint64_t waiting;
+	uint32_t vm;
+
+	settings.gpu_thousandths = 1;
+	vm = world_add_vm(world, &settings);
+	world_warm(world, vm);
+	world_pass(world, 10 * S);
+	world_submit(world, vm, 1);
+	waiting = world_submit(world, vm, 1);
+	sent = world_expect(world, CORE_ACTION_SEND_JOB);
+	world_pass(world, 10 * S);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect(world, CORE_ACTION_ANSWER);
+	world_pass(world, 3600 * S);
+	world_expect_nothing(world);
+	core_vm_set(world->core, world->now_ns, vm, &vm_settings_default, false);
+	world_look(world);
+	world_expect_send(world, waiting);
+	accepted(world, vm);
+}
+
+static void test_pool_disabled(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t running, queued;
+	struct core_action sent;
+
+	world_warm(world, vm);
+	running = world_submit(world, vm, 1);
+	queued = world_submit(world, vm, 1);
+	sent = world_expect_send(world, running);
+	world->config.pools[0].enabled = false;
+	core_config_set(world->core, world->now_ns, &world->config);
+	world_look(world);
+	refused(world, vm, VGPU_CODE_INVALID_POOL, CORE_REFUSAL_POOL_DISABLED);
+	/* What was accepted is done. */
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect_answer(world, running, VGPU_CODE_OK);
+	world_expect_send(world, queued);
+	world->config.pools[0].enabled = true;
+	core_config_set(world->core, world->now_ns, &world->config);
+	world_look(world);
+	accepted(world, vm);
+}
+
+/* The mediator's own bounds: they are told, so that the peer is not read from. */
+static void test_room(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm, other;
+
+	world->config.max_queue_per_vm = 5;
+	world->config.max_queued_bytes_per_vm = 3 * VGPU_MESSAGE_BYTES;
+	core_config_set(world->core, world->now_ns, &world->config);
+	vm = world_add_vm(world, NULL);
+	other = world_add_vm(world, NULL);
+	for (int i = 0; i < 5; i++) {
+		assert_true(core_vm_has_room(world->core, vm));
+		accepted(world, vm);
+	}
+	assert_false(core_vm_has_room(world->core, vm));
+	assert_true(core_vm_has_room(world->core, other));
+	world->config.max_queue_per_vm = 100;
+	core_config_set(world->core, world->now_ns, &world->config);
+	/* Of 3072 bytes 1024 must be free for whatever comes. */
+	while (core_vm_has_room(world->core, vm))
+		accepted(world, vm);
+	assert_int_equal(world_stats(world, vm).depth, 2048 / 40 + 1);
+	core_client_gone(world->core, world->now_ns, vm, 1);
+	world_look(world);
+	assert_true(core_vm_has_room(world->core, vm));
+}
+
+/* ---- Quarantine ----------------------------------------------------------------- */
+
+/* One worker's death after another, each a point. Returns the last STORE's ticket. */
+static struct core_store die(struct world *world, uint32_t vm, int times)
+{
+	struct core_action store = {.type = CORE_ACTION_STORE};
+
+	for (int i = 0; i < times; i++) {
+		uint64_t cookie = world_submit(world, vm, 1);
+		uint64_t generation = world_start_worker(world, vm);
+
+		world_expect_send(world, cookie);
+		world_dead(world, vm, generation);
+		store = world_expect(world, CORE_ACTION_STORE);
+		if (!store.store.quarantine)
+			world_expect_answer(world, cookie, VGPU_CODE_CUDA);
+	}
+	return store.store;
+}
+
+/* The answer of the job that brings it leaves after it is stored, and not before. */
+static void test_quarantine_is_stored_first(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	struct core_store store;
+	uint64_t waiting, later;
+
+	store = die(world, vm, 9);
+	assert_true(store.quarantine);
+	assert_int_equal(store.points, 1);
+	world_expect_nothing(world);
+	waiting = world_submit(world, vm, 1);
+	world_pass(world, 3600 * S);
+	world_expect_nothing(world);
+	assert_int_equal(world_stats(world, vm).depth, 2);
+	core_store_done(world->core, world->now_ns, store.ticket + 1, true); /* of nobody */
+	world_look(world);
+	world_expect_nothing(world);
+	core_store_done(world->core, world->now_ns, store.ticket, true);
+	world_look(world);
+	world_expect_answer(world, 9, VGPU_CODE_CUDA);
+	world_expect_answer(world, waiting, VGPU_CODE_QUARANTINED);
+	world_expect_nothing(world);
+	assert_true(world_stats(world, vm).quarantined);
+	later = world_submit(world, vm, 1);
+	world_expect_answer(world, later, VGPU_CODE_QUARANTINED);
+	/* Only an operator ends it, and with it the points. */
+	world_pass(world, 7200 * S);
+	refused(world, vm, VGPU_CODE_QUARANTINED, CORE_REFUSAL_QUARANTINE);
+	core_vm_set(world->core, world->now_ns, vm, &vm_settings_default, false);
+	world_look(world);
+	assert_int_equal(world_stats(world, vm).fault_score, 0);
+	die(world, vm, 8);
+	world_expect_nothing(world);
+	assert_false(world_stats(world, vm).quarantined);
+}
+
+/* If it cannot be stored the VM is quarantined all the same, and storing is tried again. */
+static void test_quarantine_that_cannot_be_stored(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	struct core_store store = die(world, vm, 9);
+	uint64_t before;
+
+	core_store_done(world->core, world->now_ns, store.ticket, false);
+	world_look(world);
+	world_expect_answer(world, 9, VGPU_CODE_CUDA);
+	refused(world, vm, VGPU_CODE_QUARANTINED, CORE_REFUSAL_QUARANTINE);
+	/* The registry, which does not know, does not lift it. */
+	core_vm_set(world->core, world->now_ns, vm, &vm_settings_default, false);
+	world_look(world);
+	refused(world, vm, VGPU_CODE_QUARANTINED, CORE_REFUSAL_QUARANTINE);
+	for (int attempt = 0; attempt < 3; attempt++) {
+		before = store.ticket;
+		world_pass(world, 60 * S);
+		store = world_expect(world, CORE_ACTION_STORE).store;
+		assert_int_equal(store.fault, CORE_FAULT_COUNT);
+		assert_true(store.quarantine && store.ticket > before);
+		world_expect_nothing(world);
+		core_store_done(world->core, world->now_ns, store.ticket, attempt == 2);
+		world_look(world);
+	}
+	world_pass(world, 3600 * S);
+	world_expect_nothing(world);
+	core_vm_set(world->core, world->now_ns, vm, &vm_settings_default, false);
+	world_look(world);
+	accepted(world, vm);
+}
+
+static void test_points_are_forgotten(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	int64_t window_ns = world->config.fault_window_ns;
+
+	/* Eight within the window is the most that is let pass, for ever. */
+	for (int i = 0; i < 40; i++) {
+		world_pass(world, window_ns / 8);
+		assert_false(die(world, vm, 1).quarantine);
+		assert_in_range(world_stats(world, vm).fault_score, 1, 8);
+	}
+	assert_int_equal(world_stats(world, vm).fault_score, 8);
+	assert_true(die(world, vm, 1).quarantine);
+}
+
+static void test_points_of_before(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	int64_t window_ns = world->config.fault_window_ns;
+
+	core_vm_restore_fault(world->core, vm, world->now_ns - 3 * window_ns, 9);
+	core_vm_restore_fault(world->core, vm, world->now_ns - window_ns + S, 5);
+	core_vm_restore_fault(world->core, vm, world->now_ns - S, 3);
+	assert_int_equal(world_stats(world, vm).fault_score, 8);
+	world_pass(world, S);
+	assert_int_equal(world_stats(world, vm).fault_score, 3);
+	assert_false(die(world, vm, 5).quarantine);
+	assert_true(die(world, vm, 1).quarantine);
+}
+
+static void test_timeouts_count_three(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	uint32_t vm;
+
+	settings.job_timeout_ms = 10;
+	vm = world_add_vm(world, &settings);
+	for (int i = 1; i <= 3; i++) {
+		uint64_t cookie = world_submit(world, vm, 1), generation;
+		struct core_action store;
+
+		generation = world_start_worker(world, vm);
+		world_expect_send(world, cookie);
+		world_pass(world, 10 * MS);
+		world_expect(world, CORE_ACTION_KILL_WORKER);
+		store = world_expect(world, CORE_ACTION_STORE);
+		assert_int_equal(store.store.quarantine, i == 3);
+		if (i < 3)
+			world_expect_answer(world, cookie, VGPU_CODE_TIMEOUT);
+		world_expect_nothing(world);
+		world_dead(world, vm, generation);
+	}
+}
+
+/* An operator quarantines a VM that works: the queue is told, what runs may end. */
+static void test_quarantine_by_an_operator(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t running, queued;
+	struct core_action sent;
+
+	world_warm(world, vm);
+	running = world_submit(world, vm, 1);
+	queued = world_submit(world, vm, 1);
+	sent = world_expect_send(world, running);
+	core_vm_set(world->core, world->now_ns, vm, &vm_settings_default, true);
+	world_look(world);
+	world_expect_answer(world, queued, VGPU_CODE_QUARANTINED);
+	world_expect_nothing(world);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect_answer(world, running, VGPU_CODE_OK);
+	world_expect_nothing(world);
+}
+
+/* A VM removed while its quarantine is being stored goes when that is done. */
+static void test_removal_waits_for_the_store(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	struct core_store store = die(world, vm, 9);
+
+	core_vm_remove(world->core, world->now_ns, vm);
+	world_look(world);
+	world_expect_nothing(world);
+	core_store_done(world->core, world->now_ns, store.ticket, false);
+	world_look(world);
+	world_expect_answer(world, 9, VGPU_CODE_CUDA);
+	world_expect(world, CORE_ACTION_VM_GONE);
+	world_expect_nothing(world);
+}
+
+int main(void)
+{
+#define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_malformed),
+		TEST(test_rate),
+		TEST(test_depth),
+		TEST(test_a_refusal_costs_nothing),
+		TEST(test_gpu_seconds),
+		TEST(test_gpu_seconds_taken_away),
+		TEST(test_pool_disabled),
+		TEST(test_room),
+		TEST(test_quarantine_is_stored_first),
+		TEST(test_quarantine_that_cannot_be_stored),
+		TEST(test_points_are_forgotten),
+		TEST(test_points_of_before),
+		TEST(test_timeouts_count_three),
+		TEST(test_quarantine_by_an_operator),
+		TEST(test_removal_waits_for_the_store),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

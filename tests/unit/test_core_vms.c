@@ -1,0 +1,667 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * VMs come, move and go, and share what there is of workers and GPUs: places, lines,
+ * drains, and the end of everything.
+ */
+#include "core_world.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "base/util.h"
+
+static int setup(void **state)
+{
+	struct world *world = world_new();
+
+	world_open(world);
+	*state = world;
+	return 0;
+}
+
+static int setup_closed(void **state)
+{
+	*state = world_new();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	world_free(*state);
+	return 0;
+}
+
+/* ---- Removal -------------------------------------------------------------------- */
+
+static void test_removal(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t generation = world_warm(world, vm), running, queued, late;
+	struct core_action sent;
+	struct core_stats stats;
+
+	running = world_submit(world, vm, 1);
+	queued = world_submit(world, vm, 1);
+	sent = world_expect_send(world, running);
+	core_vm_remove(world->core, world->now_ns, vm);
+	world_look(world);
+	world_expect_answer(world, queued, VGPU_CODE_CANCELLED);
+	late = world_submit(world, vm, 1);
+	world_expect_answer(world, late, VGPU_CODE_UNAVAILABLE);
+	world_expect_nothing(world);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect_answer(world, running, VGPU_CODE_OK);
+	world_expect(world, CORE_ACTION_STOP_WORKER);
+	world_expect_nothing(world);
+	world_dead(world, vm, generation);
+	assert_ptr_equal(world_expect(world, CORE_ACTION_VM_GONE).owner, world);
+	world_expect_nothing(world);
+	core_stats(world->core, &stats);
+	assert_int_equal(stats.vms + stats.workers + stats.jobs, 0);
+}
+
+/* In every state of its worker, a VM under removal goes, without a fault. */
+static void test_removal_in_each_state(void **state)
+{
+	struct world *world = *state;
+	static const enum core_worker_state states[] = {
+		CORE_WORKER_NONE,     CORE_WORKER_STARTING, CORE_WORKER_READY,
+		CORE_WORKER_STOPPING, CORE_WORKER_KILLED,
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(states); i++) {
+		uint32_t vm = world_add_vm(world, NULL);
+		uint64_t generation = 0;
+
+		if (states[i] == CORE_WORKER_STARTING) {
+			world_submit(world, vm, 1);
+			generation = world_expect(world, CORE_ACTION_START_WORKER).generation;
+		} else if (states[i] != CORE_WORKER_NONE) {
+			generation = world_warm(world, vm);
+		}
+		if (states[i] == CORE_WORKER_STOPPING || states[i] == CORE_WORKER_KILLED) {
+			world_pass(world, world->config.worker_idle_ns);
+			world_expect(world, CORE_ACTION_STOP_WORKER);
+		}
+		if (states[i] == CORE_WORKER_KILLED) {
+			world_pass(world, world->config.worker_stop_timeout_ns);
+			world_expect(world, CORE_ACTION_KILL_WORKER);
+		}
+		assert_int_equal(world_stats(world, vm).worker, states[i]);
+		core_vm_remove(world->core, world->now_ns, vm);
+		world_look(world);
+		if (states[i] == CORE_WORKER_STARTING) {
+			world_expect(world, CORE_ACTION_ANSWER);
+			world_expect(world, CORE_ACTION_KILL_WORKER);
+		} else if (states[i] == CORE_WORKER_READY) {
+			world_expect(world, CORE_ACTION_STOP_WORKER);
+		}
+		if (generation) {
+			world_expect_nothing(world);
+			world_dead(world, vm, generation);
+		}
+		world_expect(world, CORE_ACTION_VM_GONE);
+		world_expect_nothing(world);
+	}
+}
+
+/* The limit holds for a VM under removal too. */
+static void test_removal_with_a_hang(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t generation = world_warm(world, vm), hanging;
+
+	hanging = world_submit(world, vm, 1);
+	world_expect_send(world, hanging);
+	core_vm_remove(world->core, world->now_ns, vm);
+	world_look(world);
+	world_expect_nothing(world);
+	world_pass(world, world->config.job_timeout_ns);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	world_expect(world, CORE_ACTION_STORE);
+	world_expect_answer(world, hanging, VGPU_CODE_TIMEOUT);
+	world_dead(world, vm, generation);
+	world_expect(world, CORE_ACTION_VM_GONE);
+}
+
+/* Numbers are used again, generations are not: what an old worker says harms nobody. */
+static void test_stale_events(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL), again;
+	uint64_t old = world_warm(world, vm), cookie, generation;
+	struct core_action first, sent;
+	struct core_stats stats;
+
+	cookie = world_submit(world, vm, 1);
+	first = world_expect_send(world, cookie);
+	world_dead(world, vm, old);
+	world_expect(world, CORE_ACTION_STORE);
+	world_expect_answer(world, cookie, VGPU_CODE_CUDA);
+	core_vm_remove(world->core, world->now_ns, vm);
+	world_look(world);
+	world_expect(world, CORE_ACTION_VM_GONE);
+	again = world_add_vm(world, NULL);
+	assert_int_equal(again, vm);
+	cookie = world_submit(world, again, 1);
+	generation = world_expect(world, CORE_ACTION_START_WORKER).generation;
+	assert_true(generation > old);
+	world_ready(world, again, old);
+	world_dead(world, again, old);
+	world_expect_nothing(world);
+	world_ready(world, again, generation);
+	sent = world_expect_send(world, cookie);
+	assert_int_equal(world_done(world, &first, VGPU_CODE_OK, 0), -ESTALE);
+	first.generation = generation; /* the right worker, a job it does not have */
+	assert_int_equal(world_done(world, &first, VGPU_CODE_OK, 0), -ESTALE);
+	first.vm = 4711;
+	assert_int_equal(world_done(world, &first, VGPU_CODE_OK, 0), -ESTALE);
+	world_ready(world, again, generation); /* twice */
+	world_ready(world, 4711, generation);
+	world_dead(world, 4711, generation);
+	world_expect_nothing(world);
+	assert_int_equal(world_done(world, &sent, VGPU_CODE_OK, 0), 0);
+	world_expect_answer(world, cookie, VGPU_CODE_OK);
+	assert_int_equal(world_done(world, &sent, VGPU_CODE_OK, 0), -ESTALE);
+	world_expect_nothing(world);
+	core_stats(world->core, &stats);
+	assert_int_equal(stats.stale_events, 9);
+}
+
+/* A worker can name its own jobs only. */
+static void test_a_job_of_another_vm(void **state)
+{
+	struct world *world = *state;
+	uint32_t honest = world_add_vm(world, NULL), liar = world_add_vm(world, NULL);
+	struct core_action sent, claimed;
+	uint64_t cookie, generation;
+
+	world_warm(world, honest);
+	generation = world_warm(world, liar);
+	cookie = world_submit(world, honest, 1);
+	sent = world_expect_send(world, cookie);
+	claimed = sent;
+	claimed.vm = liar;
+	claimed.generation = generation;
+	assert_int_equal(world_done(world, &claimed, VGPU_CODE_OK, 0), -ESTALE);
+	world_expect_nothing(world);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect_answer(world, cookie, VGPU_CODE_OK);
+}
+
+/* ---- GPUs -------------------------------------------------------------------------- */
+
+static void two_gpus(struct world *world)
+{
+	world->config.gpu_count = 2;
+	world->config.pools[0].gpu_mask = 1;
+	world->config.pools[1].gpu_mask = 2;
+	world_open(world);
+}
+
+static void test_vms_spread_by_weight(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings heavy = vm_settings_default;
+
+	world->config.gpu_count = 3;
+	world->config.pools[0].gpu_mask = 7;
+	world_open(world);
+	heavy.weight_hundredths = 300;
+	assert_int_equal(world_stats(world, world_add_vm(world, &heavy)).gpu, 0);
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(world_stats(world, world_add_vm(world, NULL)).gpu, 1 + i % 2);
+	assert_int_equal(world_stats(world, world_add_vm(world, NULL)).gpu, 0);
+}
+
+/* Another pool: the worker ends after what it has, and the queue goes on on the other GPU. */
+static void test_a_vm_moves(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	uint64_t generation, running, queued[2];
+	struct core_action sent, start;
+	uint32_t vm;
+
+	two_gpus(world);
+	vm = world_add_vm(world, &settings);
+	generation = world_warm(world, vm);
+	running = world_submit(world, vm, 1);
+	queued[0] = world_submit(world, vm, 1);
+	queued[1] = world_submit(world, vm, 1);
+	sent = world_expect_send(world, running);
+	settings.pool = 1;
+	core_vm_set(world->core, world->now_ns, vm, &settings, false);
+	world_look(world);
+	world_expect_nothing(world);
+	assert_int_equal(world_stats(world, vm).gpu, 0);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect_answer(world, running, VGPU_CODE_OK);
+	assert_int_equal(world_expect(world, CORE_ACTION_STOP_WORKER).generation, generation);
+	world_expect_nothing(world);
+	world_dead(world, vm, generation);
+	start = world_expect(world, CORE_ACTION_START_WORKER);
+	assert_int_equal(start.gpu, 1);
+	assert_int_equal(world_stats(world, vm).gpu, 1);
+	world_ready(world, vm, start.generation);
+	for (int i = 0; i < 2; i++) {
+		sent = world_expect_send(world, queued[i]);
+		world_done(world, &sent, VGPU_CODE_OK, 0);
+		world_expect_answer(world, queued[i], VGPU_CODE_OK);
+	}
+	assert_int_equal(world_stats(world, vm).faults[CORE_FAULT_DEATH], 0);
+}
+
+/* A pool whose GPU changes takes its VMs along, those without a worker at once. */
+static void test_a_pool_moves(void **state)
+{
+	struct world *world = *state;
+	uint32_t resting, working;
+	uint64_t generation;
+
+	two_gpus(world);
+	resting = world_add_vm(world, NULL);
+	working = world_add_vm(world, NULL);
+	generation = world_warm(world, working);
+	world->config.pools[0].gpu_mask = 2;
+	core_config_set(world->core, world->now_ns, &world->config);
+	world_look(world);
+	assert_int_equal(world_stats(world, resting).gpu, 1);
+	world_expect(world, CORE_ACTION_STOP_WORKER);
+	world_dead(world, working, generation);
+	assert_int_equal(world_stats(world, working).gpu, 1);
+	world_expect_nothing(world);
+}
+
+static void test_drain(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings other_pool = vm_settings_default;
+	uint64_t generation, running, queued, late;
+	struct core_action sent, answer;
+	uint32_t vm, other;
+
+	two_gpus(world);
+	other_pool.pool = 1;
+	vm = world_add_vm(world, NULL);
+	other = world_add_vm(world, &other_pool);
+	generation = world_warm(world, vm);
+	running = world_submit(world, vm, 1);
+	queued = world_submit(world, vm, 1);
+	sent = world_expect_send(world, running);
+	core_gpu_set_draining(world->core, world->now_ns, 0, true);
+	world_look(world);
+	answer = world_expect_answer(world, queued, VGPU_CODE_RATE_LIMITED);
+	assert_int_equal(answer.answer.detail, VGPU_BUSY_GPU_RESET);
+	assert_true(answer.answer.retry_after_us > 0);
+	late = world_submit(world, vm, 1);
+	answer = world_expect_answer(world, late, VGPU_CODE_RATE_LIMITED);
+	assert_int_equal(answer.answer.detail, VGPU_BUSY_GPU_RESET);
+	world_expect_nothing(world);
+	world_warm(world, other); /* the other GPU does not notice */
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect_answer(world, running, VGPU_CODE_OK);
+	world_expect(world, CORE_ACTION_STOP_WORKER);
+	world_expect_nothing(world);
+	world_dead(world, vm, generation);
+	assert_int_equal(world_expect(world, CORE_ACTION_GPU_DRAINED).gpu, 0);
+	world_pass(world, 60 * S);
+	world_expect_nothing(world);
+	core_gpu_set_draining(world->core, world->now_ns, 0, false);
+	world_look(world);
+	world_expect_nothing(world);
+	world_warm(world, vm);
+}
+
+static void test_drain_of_an_unused_gpu(void **state)
+{
+	struct world *world = *state;
+
+	two_gpus(world);
+	core_gpu_set_draining(world->core, world->now_ns, 1, true);
+	world_look(world);
+	assert_int_equal(world_expect(world, CORE_ACTION_GPU_DRAINED).gpu, 1);
+	core_gpu_set_draining(world->core, world->now_ns, 1, true);
+	world_look(world);
+	world_expect_nothing(world);
+}
+
+/* ---- Places ---------------------------------------------------------------------------- */
+
+static void limit_workers(struct world *world, uint32_t max)
+{
+	world->config.max_workers = max;
+	core_config_set(world->core, world->now_ns, &world->config);
+	world_look(world);
+}
+
+/* The worker that has been idle longest makes room, and whoever came first gets the place. */
+static void test_idle_workers_make_room(void **state)
+{
+	struct world *world = *state;
+	uint64_t generations[3], cookies[3];
+	struct core_action stop, start;
+	uint32_t vms[6];
+
+	limit_workers(world, 3);
+	for (size_t i = 0; i < ARRAY_LEN(vms); i++)
+		vms[i] = world_add_vm(world, NULL);
+	for (int i = 0; i < 3; i++) {
+		generations[i] = world_warm(world, vms[i]);
+		world_pass(world, MS);
+	}
+	cookies[0] = world_submit(world, vms[3], 1);
+	stop = world_expect(world, CORE_ACTION_STOP_WORKER);
+	assert_int_equal(stop.vm, vms[0]);
+	cookies[1] = world_submit(world, vms[4], 1);
+	/* The one that makes room has a job again: it queues up behind those who wait. */
+	cookies[2] = world_submit(world, vms[0], 1);
+	world_dead(world, vms[0], generations[0]);
+	start = world_expect(world, CORE_ACTION_START_WORKER);
+	assert_int_equal(start.vm, vms[3]);
+	world_ready(world, vms[3], start.generation);
+	world_expect_send(world, cookies[0]);
+	/* The next two get the places of the two that are still idle. */
+	for (int i = 1; i < 3; i++) {
+		if (world->count == 0)
+			world_pass(world, world->config.worker_patience_ns);
+		stop = world_expect(world, CORE_ACTION_STOP_WORKER);
+		assert_int_equal(stop.vm, vms[i]);
+		world_dead(world, vms[i], generations[i]);
+		start = world_expect(world, CORE_ACTION_START_WORKER);
+		assert_int_equal(start.vm, i == 1 ? vms[4] : vms[0]);
+		world_ready(world, start.vm, start.generation);
+	}
+	world_expect_nothing(world);
+}
+
+/* Busy workers make room too, though later, and between two of their jobs. */
+static void test_busy_workers_make_room(void **state)
+{
+	struct world *world = *state;
+	uint32_t busy = world_add_vm(world, NULL), waiting = world_add_vm(world, NULL);
+	uint64_t generation = world_warm(world, busy), cookie, last = 0;
+	struct core_action sent, start;
+	int64_t began_ns;
+
+	limit_workers(world, 1);
+	for (int i = 0; i < 100; i++)
+		last = world_submit(world, busy, 1);
+	sent = world_expect(world, CORE_ACTION_SEND_JOB);
+	cookie = world_submit(world, waiting, 1);
+	began_ns = world->now_ns;
+	world_expect_nothing(world);
+	for (;;) {
+		world_pass(world, 100 * MS);
+		world_expect_nothing(world);
+		world_done(world, &sent, VGPU_CODE_OK, 0);
+		world_expect(world, CORE_ACTION_ANSWER);
+		if (world->actions[world->first].type != CORE_ACTION_SEND_JOB)
+			break;
+		sent = world_expect(world, CORE_ACTION_SEND_JOB);
+		assert_true(world->now_ns - began_ns < 10 * S);
+	}
+	world_expect(world, CORE_ACTION_STOP_WORKER);
+	assert_in_range(world->now_ns - began_ns, world->config.worker_patience_ns,
+	                world->config.worker_patience_ns + 200 * MS);
+	world_expect_nothing(world);
+	world_dead(world, busy, generation);
+	start = world_expect(world, CORE_ACTION_START_WORKER);
+	assert_int_equal(start.vm, waiting);
+	world_ready(world, waiting, start.generation);
+	sent = world_expect_send(world, cookie);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect_answer(world, cookie, VGPU_CODE_OK);
+	/* And back again: the busy one's queue is as it was. */
+	world_expect(world, CORE_ACTION_STOP_WORKER);
+	world_dead(world, waiting, start.generation);
+	start = world_expect(world, CORE_ACTION_START_WORKER);
+	assert_int_equal(start.vm, busy);
+	world_ready(world, busy, start.generation);
+	sent = world_expect(world, CORE_ACTION_SEND_JOB);
+	assert_true(sent.payload != &world->payloads[last]);
+	assert_int_equal(world_stats(world, busy).faults[CORE_FAULT_DEATH], 0);
+}
+
+/* A worker that not even a kill ends keeps its place, and no one else's. */
+static void test_a_stuck_worker_and_the_line(void **state)
+{
+	struct world *world = *state;
+	uint32_t stuck = world_add_vm(world, NULL), other = world_add_vm(world, NULL);
+	uint32_t third = world_add_vm(world, NULL);
+	uint64_t generation, cookie;
+
+	limit_workers(world, 2);
+	world_warm(world, stuck);
+	world_pass(world, MS);
+	generation = world_warm(world, other);
+	/* It is chosen to make room, does not go, and is killed in vain. */
+	cookie = world_submit(world, third, 1);
+	assert_int_equal(world_expect(world, CORE_ACTION_STOP_WORKER).vm, stuck);
+	world_pass(world, world->config.worker_stop_timeout_ns);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	for (int i = 0; world->count == 0 && i < 100; i++)
+		world_pass(world, S);
+	world_expect(world, CORE_ACTION_WORKER_STUCK);
+	for (int i = 0; world->count == 0 && i < 100; i++)
+		world_pass(world, S);
+	assert_int_equal(world_expect(world, CORE_ACTION_STOP_WORKER).vm, other);
+	world_dead(world, other, generation);
+	world_start_worker(world, third);
+	world_expect_send(world, cookie);
+}
+
+/* Whoever gives up leaves the line. */
+static void test_leaving_the_line(void **state)
+{
+	struct world *world = *state;
+	uint32_t busy = world_add_vm(world, NULL), first = world_add_vm(world, NULL);
+	uint32_t second = world_add_vm(world, NULL);
+	uint64_t generation = world_warm(world, busy), running, gone, waits;
+	struct core_action sent;
+
+	limit_workers(world, 1);
+	running = world_submit(world, busy, 1);
+	sent = world_expect_send(world, running);
+	gone = world_submit(world, first, 9);
+	waits = world_submit(world, second, 1);
+	core_client_gone(world->core, world->now_ns, first, 9);
+	world_look(world);
+	world_expect_answer(world, gone, VGPU_CODE_CANCELLED);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect_answer(world, running, VGPU_CODE_OK);
+	world_expect(world, CORE_ACTION_STOP_WORKER);
+	world_dead(world, busy, generation);
+	world_start_worker(world, second);
+	world_expect_send(world, waits);
+}
+
+/* More places: all who wait get one, in the order in which they came. */
+static void test_more_places(void **state)
+{
+	struct world *world = *state;
+	struct core_action start;
+	uint32_t vms[5];
+
+	limit_workers(world, 1);
+	for (size_t i = 0; i < ARRAY_LEN(vms); i++)
+		vms[i] = world_add_vm(world, NULL);
+	for (size_t i = ARRAY_LEN(vms); i-- > 0;)
+		world_submit(world, vms[i], 1);
+	world_expect(world, CORE_ACTION_START_WORKER);
+	world_expect_nothing(world);
+	limit_workers(world, 10);
+	for (size_t i = ARRAY_LEN(vms) - 1; i-- > 0;) {
+		if (world->count == 0)
+			world_pass(world, world->config.worker_patience_ns);
+		start = world_expect(world, CORE_ACTION_START_WORKER);
+		assert_int_equal(start.vm, vms[i]);
+	}
+}
+
+/* Fewer places than workers: none is taken away, and none is given until there is room. */
+static void test_fewer_places(void **state)
+{
+	struct world *world = *state;
+	uint32_t first = world_add_vm(world, NULL), second = world_add_vm(world, NULL);
+	uint32_t third = world_add_vm(world, NULL);
+	uint64_t generations[2];
+
+	generations[0] = world_warm(world, first);
+	generations[1] = world_warm(world, second);
+	limit_workers(world, 1);
+	world_expect_nothing(world);
+	world_submit(world, third, 1);
+	for (int i = 0; i < 2; i++) {
+		struct core_action stop;
+
+		if (world->count == 0)
+			world_pass(world, world->config.worker_patience_ns);
+		stop = world_expect(world, CORE_ACTION_STOP_WORKER);
+		world_expect_nothing(world);
+		world_dead(world, stop.vm, generations[stop.vm == second]);
+	}
+	assert_int_equal(world_expect(world, CORE_ACTION_START_WORKER).vm, third);
+}
+
+/* ---- Operators ----------------------------------------------------------------------------- */
+
+static uint64_t job_of(const struct core_action *sent)
+{
+	return sent->job;
+}
+
+static void test_cancel(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t generation = world_warm(world, vm), running, queued, rest;
+	struct core_action sent;
+
+	running = world_submit(world, vm, 1);
+	queued = world_submit(world, vm, 1);
+	rest = world_submit(world, vm, 1);
+	sent = world_expect_send(world, running);
+	assert_int_equal(core_job_cancel(world->core, world->now_ns, 123456), -ENOENT);
+	assert_int_equal(core_job_cancel(world->core, world->now_ns, job_of(&sent) + 1), 0);
+	world_look(world);
+	world_expect_answer(world, queued, VGPU_CODE_CANCELLED);
+	world_expect_nothing(world);
+	assert_int_equal(core_job_cancel(world->core, world->now_ns, job_of(&sent)), 0);
+	world_look(world);
+	world_expect_answer(world, running, VGPU_CODE_CANCELLED);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	world_expect_nothing(world);
+	assert_int_equal(core_job_cancel(world->core, world->now_ns, job_of(&sent)), -ENOENT);
+	world_dead(world, vm, generation);
+	world_start_worker(world, vm);
+	world_expect_send(world, rest);
+	assert_int_equal(world_stats(world, vm).fault_score, 0);
+}
+
+/* ---- The end ----------------------------------------------------------------------------------
+ */
+
+static void test_shutdown(void **state)
+{
+	struct world *world = *state;
+	uint32_t idle = world_add_vm(world, NULL), busy = world_add_vm(world, NULL);
+	uint32_t starting = world_add_vm(world, NULL);
+	uint64_t idle_generation = world_warm(world, idle);
+	uint64_t busy_generation = world_warm(world, busy);
+	uint64_t running, queued, waiting, late, starting_generation;
+	struct core_action sent;
+	struct core_stats stats;
+
+	running = world_submit(world, busy, 1);
+	queued = world_submit(world, busy, 1);
+	sent = world_expect_send(world, running);
+	waiting = world_submit(world, starting, 1);
+	starting_generation = world_expect(world, CORE_ACTION_START_WORKER).generation;
+	core_shutdown(world->core, world->now_ns);
+	world_look(world);
+	world_expect(world, CORE_ACTION_STOP_WORKER);
+	world_expect_answer(world, queued, VGPU_CODE_UNAVAILABLE);
+	world_expect_answer(world, waiting, VGPU_CODE_UNAVAILABLE);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	world_expect_nothing(world);
+	late = world_submit(world, idle, 1);
+	world_expect_answer(world, late, VGPU_CODE_UNAVAILABLE);
+	world_dead(world, idle, idle_generation);
+	world_dead(world, starting, starting_generation);
+	world_expect_nothing(world);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect_answer(world, running, VGPU_CODE_OK);
+	world_expect(world, CORE_ACTION_STOP_WORKER);
+	world_dead(world, busy, busy_generation);
+	world_pass(world, 3600 * S);
+	world_expect_nothing(world);
+	core_stats(world->core, &stats);
+	assert_int_equal(stats.jobs + stats.workers, 0);
+	assert_int_equal(core_deadline_ns(world->core), SCHED_NEVER);
+}
+
+/* Every job has its answer, wherever it is, even one that waits for its quarantine. */
+static void test_abandon(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL), held = world_add_vm(world, NULL);
+	uint64_t running, queued, blamed, cookie;
+
+	world->config.quarantine_threshold = 1;
+	core_config_set(world->core, world->now_ns, &world->config);
+	blamed = world_submit(world, held, 1);
+	cookie = world_start_worker(world, held);
+	world_expect_send(world, blamed);
+	world_dead(world, held, cookie);
+	world_expect(world, CORE_ACTION_STORE);
+	world_warm(world, vm);
+	running = world_submit(world, vm, 1);
+	queued = world_submit(world, vm, 1);
+	world_expect_send(world, running);
+	/* What the teardown does to every test, with one job of each kind. */
+	core_abandon(world->core);
+	for (struct core_action action; core_next_action(world->core, &action);) {
+		assert_int_equal(action.type, CORE_ACTION_ANSWER);
+		assert_int_equal(++world->answers[action.cookie], 1);
+		assert_int_equal(action.answer.code,
+		                 action.cookie == blamed ? VGPU_CODE_CUDA : VGPU_CODE_UNAVAILABLE);
+	}
+	assert_int_equal(world->answers[blamed] + world->answers[running] + world->answers[queued],
+	                 3);
+}
+
+int main(void)
+{
+#define OPEN(test)   cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define CLOSED(test) cmocka_unit_test_setup_teardown(test, setup_closed, teardown)
+	const struct CMUnitTest tests[] = {
+		OPEN(test_removal),
+		OPEN(test_removal_in_each_state),
+		OPEN(test_removal_with_a_hang),
+		OPEN(test_stale_events),
+		OPEN(test_a_job_of_another_vm),
+		CLOSED(test_vms_spread_by_weight),
+		CLOSED(test_a_vm_moves),
+		CLOSED(test_a_pool_moves),
+		CLOSED(test_drain),
+		CLOSED(test_drain_of_an_unused_gpu),
+		OPEN(test_idle_workers_make_room),
+		OPEN(test_busy_workers_make_room),
+		OPEN(test_a_stuck_worker_and_the_line),
+		OPEN(test_leaving_the_line),
+		OPEN(test_more_places),
+		OPEN(test_fewer_places),
+		OPEN(test_cancel),
+		OPEN(test_shutdown),
+		OPEN(test_abandon),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
