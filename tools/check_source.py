@@ -181,7 +181,10 @@ def check_words():
         text = name.suffix in TEXT_SUFFIXES or name.suffix == ""
         if not text or "corpus" in name.parts or name.name == pathlib.Path(__file__).name:
             continue
-        for number, line in enumerate(read(path).splitlines(), 1):
+        content = read(path)
+        if "\0" in content:
+            continue
+        for number, line in enumerate(content.splitlines(), 1):
             for pattern, what in ((NOTES, "a note to oneself"), (MACHINE_PATHS, "a machine's path")):
                 if pattern.search(line):
                     yield f"{name}:{number}: {what}: {line.strip()}"

@@ -84,7 +84,7 @@ const char *core_check(const struct core *core)
 		return "the VMs and their count differ";
 	if (jobs != core->job_count)
 		return "the jobs of all VMs and their count differ";
-	if (workers != core->worker_count || workers > core->config.max_workers)
+	if (workers != core->worker_count || workers > core->worker_bound)
 		return "the workers and their count differ, or are too many";
 	for (uint32_t i = 0; i < core->config.gpu_count; i++) {
 		text = core->config.policy->check(core->gpus[i].sched);

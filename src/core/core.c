@@ -71,6 +71,7 @@ int core_new(struct core **out, const struct core_config *config, int64_t now_ns
 		return -ENOMEM;
 	assert(config->gpu_count >= 1 && config->gpu_count <= CORE_MAX_GPUS);
 	core->config = *config;
+	core->worker_bound = config->max_workers;
 	core->now_ns = now_ns;
 	TAILQ_INIT(&core->free_jobs);
 	TAILQ_INIT(&core->waiting);
@@ -235,6 +236,7 @@ void core_config_set(struct core *core, int64_t now_ns, const struct core_config
 	assert(config->policy == core->config.policy);
 	core_advance(core, now_ns);
 	core->config = *config;
+	core->worker_bound = max_u64(core->worker_count, config->max_workers);
 	for (uint32_t i = 0; i < config->gpu_count; i++)
 		core_policy(core)->configure(core->gpus[i].sched, core->now_ns, &config->sched);
 	for (uint32_t i = 0; i < core->vm_slots; i++) {

@@ -137,6 +137,7 @@ struct core {
 	struct heap timers; /* of VMs, by deadline */
 	struct vm_list waiting;
 	uint32_t worker_count; /* in any state but NONE */
+	uint32_t worker_bound; /* max_workers, or what there was when it was lowered */
 	uint64_t last_generation;
 	uint64_t last_ticket;
 	uint64_t stale_events;

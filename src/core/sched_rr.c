@@ -14,6 +14,7 @@
 #include "core/sched.h"
 
 struct sched_vm {
+	TAILQ_ENTRY(sched_vm) all_link;
 	TAILQ_ENTRY(sched_vm) link; /* in sched.ready while ready */
 	void *owner;
 	uint32_t queued;
@@ -24,8 +25,11 @@ struct sched_vm {
 	int64_t turns;
 };
 
+TAILQ_HEAD(rr_vm_list, sched_vm);
+
 struct sched {
-	TAILQ_HEAD(, sched_vm) ready;
+	struct rr_vm_list all;
+	struct rr_vm_list ready;
 	struct sched_vm *running; /* its worker has a job */
 	struct sched_vm *last;
 	int64_t charged_until_ns;
@@ -68,6 +72,7 @@ static int rr_create(struct sched **out, const struct sched_config *config UNUSE
 
 	if (!sched)
 		return -ENOMEM;
+	TAILQ_INIT(&sched->all);
 	TAILQ_INIT(&sched->ready);
 	sched->charged_until_ns = now_ns;
 	*out = sched;
@@ -76,6 +81,12 @@ static int rr_create(struct sched **out, const struct sched_config *config UNUSE
 
 static void rr_destroy(struct sched *sched)
 {
+	struct sched_vm *vm;
+
+	while ((vm = TAILQ_FIRST(&sched->all))) {
+		TAILQ_REMOVE(&sched->all, vm, all_link);
+		free(vm);
+	}
 	free(sched);
 }
 
@@ -84,7 +95,7 @@ static void rr_configure(struct sched *sched UNUSED, int64_t now_ns UNUSED,
 {
 }
 
-static int rr_vm_add(struct sched *sched UNUSED, int64_t now_ns UNUSED, struct sched_vm **out,
+static int rr_vm_add(struct sched *sched, int64_t now_ns UNUSED, struct sched_vm **out,
                      uint32_t id UNUSED, int32_t phi UNUSED, uint32_t priority UNUSED,
                      int64_t lag UNUSED, void *owner)
 {
@@ -93,6 +104,7 @@ static int rr_vm_add(struct sched *sched UNUSED, int64_t now_ns UNUSED, struct s
 	if (!vm)
 		return -ENOMEM;
 	vm->owner = owner;
+	TAILQ_INSERT_TAIL(&sched->all, vm, all_link);
 	*out = vm;
 	return 0;
 }
@@ -103,6 +115,7 @@ static int64_t rr_vm_remove(struct sched *sched, int64_t now_ns, struct sched_vm
 	charge(sched, now_ns);
 	if (sched->last == vm)
 		sched->last = NULL;
+	TAILQ_REMOVE(&sched->all, vm, all_link);
 	free(vm);
 	return 0;
 }

@@ -16,6 +16,11 @@ int32_t core_claim(const struct vm_settings *settings)
 	return (int32_t)(settings->weight_hundredths << settings->priority);
 }
 
+static bool better_gpu(const struct gpu *a, const struct gpu *b)
+{
+	return a->draining != b->draining ? !a->draining : a->weight < b->weight;
+}
+
 static uint32_t choose_gpu(const struct core *core, const struct vm_settings *settings)
 {
 	uint32_t mask = core->config.pools[settings->pool].gpu_mask;
@@ -23,7 +28,7 @@ static uint32_t choose_gpu(const struct core *core, const struct vm_settings *se
 
 	for (uint32_t i = 0; i < core->config.gpu_count; i++) {
 		if ((mask & (1u << i)) &&
-		    (best == CORE_MAX_GPUS || core->gpus[i].weight < core->gpus[best].weight))
+		    (best == CORE_MAX_GPUS || better_gpu(&core->gpus[i], &core->gpus[best])))
 			best = i;
 	}
 	assert(best < CORE_MAX_GPUS);
@@ -145,6 +150,8 @@ void vm_place(struct core *core, struct vm *vm)
 	/* The old scheduler's memory for it is free again: at worst a later attempt succeeds. */
 	if (attach(core, vm, gpu, detach(core, vm)) < 0)
 		assert(!"no memory to move a VM");
+	if (core->gpus[gpu].draining)
+		jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_RATE_LIMITED);
 }
 
 void core_vm_set(struct core *core, int64_t now_ns, uint32_t number,

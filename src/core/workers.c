@@ -90,7 +90,8 @@ static void evict(struct core *core, bool patience_over)
 	for (uint32_t i = 0; i < core->vm_slots; i++) {
 		struct vm *vm = core->vms[i];
 
-		if (!vm || vm->worker.state == CORE_WORKER_NONE)
+		/* One that is stuck may never go: nobody waits for its place. */
+		if (!vm || vm->worker.state == CORE_WORKER_NONE || vm->worker.stuck)
 			continue;
 		if (vm->worker.evicted || vm->worker.state == CORE_WORKER_STOPPING)
 			return; /* a place is being made already */
@@ -334,6 +335,7 @@ void core_worker_dead(struct core *core, int64_t now_ns, uint32_t number, uint64
 	enter(core, vm, CORE_WORKER_NONE);
 	vm->worker.stuck = false;
 	core->worker_count--;
+	core->worker_bound = max_u64(core->worker_count, core->config.max_workers);
 	core->gpus[vm->gpu].workers--;
 	vm->worker.idle_since_ns = SCHED_NEVER;
 	vm->enabled = false;

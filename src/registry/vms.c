@@ -138,7 +138,7 @@ static void uuid_lower(char *to, const char *from)
 {
 	size_t i;
 
-	for (i = 0; from[i] && i < REGISTRY_UUID_BYTES; i++)
+	for (i = 0; i < REGISTRY_UUID_BYTES && from[i]; i++)
 		to[i] = (char)(from[i] >= 'A' && from[i] <= 'Z' ? from[i] - 'A' + 'a' : from[i]);
 	to[i] = '\0';
 }
