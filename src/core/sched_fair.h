@@ -38,7 +38,7 @@ enum {
 #define FAIR_FIRST_PATIENCE_NS (64 * NS_PER_MS)  /* r's estimate before the first turn */
 #define FAIR_OVERRUN_NS        NS_PER_SEC        /* from here on an open turn is thinned */
 #define FAIR_LOOK_AGAIN_NS     (200 * NS_PER_US) /* while only the tag keeps a VM out */
-#define FAIR_SHORT_JOB_NS      (100 * NS_PER_US) /* below, four in flight, else two */
+#define FAIR_SHORT_JOB_NS      (250 * NS_PER_US) /* below, four in flight, else two */
 #define FAIR_WAIT_MAX_NS       (500 * NS_PER_US)
 #define FAIR_GAP_NS            (30 * NS_PER_US) /* g: worker's answer to next job */
 #define FAIR_BOOST_WAIT_NS     NS_PER_SEC       /* waits that earn the whole of their half */

@@ -489,6 +489,7 @@ fail:
 
 const struct backend_ops cuda_backend = {
 	.name = "cuda",
+	.linger_ns = 100 * 1000,
 	.start = cuda_start,
 	.stop = cuda_stop,
 	.submit = cuda_submit,

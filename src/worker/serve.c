@@ -232,6 +232,16 @@ static int finish_ended(struct server *server)
 	return 0;
 }
 
+/* Nothing is in flight: looks at the socket for a while, then sleeps on it. */
+static int wait_for_job(struct server *server)
+{
+	if (clock_monotonic_ns() - server->progress_ns >= server->backend->ops->linger_ns)
+		return wait_socket(server, -1);
+	server->turn = 0;
+	sched_yield();
+	return 0;
+}
+
 static int turn(struct server *server)
 {
 	int r = 0;
@@ -244,7 +254,7 @@ static int turn(struct server *server)
 	if (r)
 		return r;
 	if (server->count == 0)
-		return wait_socket(server, -1);
+		return wait_for_job(server);
 	switch (server->backend->ops->poll(server->backend, &server->jobs[server->first])) {
 	case 0:
 		server->turn = 0;

@@ -370,7 +370,7 @@ static void *next(struct sched *s, int64_t now)
 	for
 		EACH(s, i)
 		{
-			uint32_t depth = i->e_job == 0 ? 1 : i->e_job < 100 * US ? 4 : 2;
+			uint32_t depth = i->e_job == 0 ? 1 : i->e_job < 250 * US ? 4 : 2;
 
 			if (!i->exists || !i->open || !i->enabled || !i->queued ||
 			    i->in_flight >= depth)
