@@ -9,6 +9,7 @@ table shows the median over the rounds.
 """
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -23,10 +24,12 @@ EXIT_NO_GPU = 77
 
 
 class Relay:
-    """bench-relay for a number of VMs, with its sockets in a directory."""
+    """bench-relay for a number of VMs, with its sockets in a directory; cpu: bind workers."""
 
-    def __init__(self, programs, directory, vms):
+    def __init__(self, programs, directory, vms, cpu):
         self._command = [str(programs / "bench-relay"), str(directory), str(vms)]
+        if cpu is not None:
+            self._command.append(str(cpu))
         self._process = None
         self.sockets = [directory / f"{index}.sock" for index in range(vms)]
         directory.mkdir()
@@ -38,7 +41,7 @@ class Relay:
         return self
 
     def __exit__(self, *_):
-        self._process.kill()
+        self._process.terminate()
         self._process.wait()
         self._process.stdout.close()
 
@@ -64,6 +67,13 @@ def native(programs):
     if done.returncode:
         raise host.HostError(f"bench-native ended with {done.returncode}: {done.stderr.strip()}")
     return json.loads(done.stdout)
+
+
+def workers_cpu(programs, mediator, socket):
+    """The one processor that workers are bound to (the cpu backend's device), or None."""
+    load(programs, [socket], 1)
+    allowed = os.sched_getaffinity(mediator.workers()[0])
+    return min(allowed) if len(allowed) == 1 else None
 
 
 def median_of(rounds):
@@ -117,7 +127,8 @@ def measure(arguments):
         mediator.register(uuids, "bench")
         status = mediator.admin_json("status")
         sockets = [mediator.socket_of(uuid) for uuid in uuids]
-        with Relay(programs, mediator.directory / "relay", max(VM_COUNTS)) as relay:
+        cpu = workers_cpu(programs, mediator, sockets[0])
+        with Relay(programs, mediator.directory / "relay", max(VM_COUNTS), cpu) as relay:
             trips = round_trips(programs, relay, sockets, arguments.seconds, arguments.rounds)
         memory = idle_memory(programs, mediator, sockets)
     progress("native launches")
@@ -141,13 +152,14 @@ def print_result(result):
         print(f"{row['vms']:4d} {relay['p50_us']:8.1f} {relay['p99_us']:8.1f} "
               f"{relay['per_second']:8.0f}   {vgpu['p50_us']:8.1f} {vgpu['p99_us']:8.1f} "
               f"{vgpu['per_second']:8.0f}     {row['ratio_p50']:4.2f}   {row['ratio_p99']:4.2f}")
+    print("\nSeveral VMs take turns (quantum_us), which the relay's do not: their p99 is the wait "
+          "for the others.")
     if result["native"]:
-        print()
         for way, figures in result["native"].items():
             print(f"Native launch and wait ({way}): p50 {figures['p50_us']:.1f} us, "
                   f"p99 {figures['p99_us']:.1f} us")
     else:
-        print("\nNative launch: skipped, no GPU answers")
+        print("Native launch: skipped, no GPU answers")
     memory = result["memory"]
     print(f"Memory with {memory['vms']} idle VMs and {memory['workers']} workers: "
           f"mediator RSS {memory['mediator_rss_kib'] / 1024:.1f} MiB "

@@ -182,13 +182,17 @@ bool core_next_action(struct core *core, struct core_action *out)
 void core_advance(struct core *core, int64_t now_ns)
 {
 	int64_t elapsed_ns = now_ns - core->now_ns;
-	struct sched_stats stats;
 
 	if (elapsed_ns <= 0)
 		return;
 	for (uint32_t i = 0; i < core->config.gpu_count; i++) {
-		core_policy(core)->stats(core->gpus[i].sched, &stats);
-		core->gpus[i].part_ns += elapsed_ns / max_i64(stats.open, 1);
+		struct gpu *gpu = &core->gpus[i];
+		int64_t whole_ns = elapsed_ns + gpu->part_rest;
+		struct sched_stats stats;
+
+		core_policy(core)->stats(gpu->sched, &stats);
+		gpu->part_ns += whole_ns / max_i64(stats.open, 1);
+		gpu->part_rest = whole_ns % max_i64(stats.open, 1);
 	}
 	core->now_ns = now_ns;
 }

@@ -107,9 +107,10 @@ static inline uint32_t vm_depth(const struct vm *vm)
 struct gpu {
 	struct sched *sched;
 	uint32_t vms;
-	int64_t weight;   /* sum of weight_hundredths of its VMs */
-	uint32_t workers; /* in any state but NONE */
-	int64_t part_ns;  /* what one of those with an open turn has had of the clock */
+	int64_t weight;    /* sum of weight_hundredths of its VMs */
+	uint32_t workers;  /* in any state but NONE */
+	int64_t part_ns;   /* what one of those with an open turn has had of the clock */
+	int64_t part_rest; /* below the count of open turns: so that steps of 1 ns add up */
 	bool draining;
 	bool drained_told; /* GPU_DRAINED went out for this draining */
 };

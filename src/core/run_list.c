@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See run_list.h. The rules are those of the hardware's own list, as measured: a
- * context woken beside one other preempts it, one woken beside several waits for the
- * whole round, and slices are about equal.
+ * See run_list.h. The rules are those of the hardware's own list, as measured: slices
+ * are about equal and follow each other without regard to who wakes; a context woken
+ * beside one other waits for the slice's end, one woken beside several for the round.
  */
 #include "core/run_list.h"
 
@@ -55,10 +55,9 @@ void run_list_enter(struct run_list *list, struct run_node *node, int64_t now_ns
 	if (list->count == 0) {
 		TAILQ_INSERT_TAIL(&list->ring, node, link);
 		list->slice_start_ns = now_ns;
-	} else if (list->count == 1 && now_ns - list->slice_start_ns >= slice_ns) {
-		TAILQ_INSERT_HEAD(&list->ring, node, link);
-		list->slice_start_ns = now_ns;
 	} else if (list->count == 1) {
+		/* Slices follow each other also while one is alone: the present one goes on. */
+		list->slice_start_ns += (now_ns - list->slice_start_ns) / slice_ns * slice_ns;
 		TAILQ_INSERT_TAIL(&list->ring, node, link);
 	} else {
 		TAILQ_INSERT_TAIL(&list->pending, node, link);

@@ -59,7 +59,9 @@ static void process_kill(struct process *process)
 {
 	if (process->pid > 0)
 		kill(process->pid, SIGKILL);
-	event_del(process->readable);
+	/* One that could not be started has nothing to be read. */
+	if (process->readable)
+		event_del(process->readable);
 }
 
 static int on_ready_packet(struct process *process, const struct worker_msg *msg)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See gpu_model.h. One context runs or is being turned to; the others with work stand
- * in `round`, those that woke since the last turn in `woken` until the next one.
+ * See gpu_model.h. One context runs or is being turned to; the next one with work, by
+ * number and around the end, follows it.
  */
 #include "sim/gpu_model.h"
 
@@ -15,9 +15,9 @@
 #define NOBODY UINT32_MAX
 
 const struct gpu_model_costs gpu_model_h100 = {
-	.slice_ns = 2000 * NS_PER_US,
+	.slice_ns = 2047 * NS_PER_US,
 	.boundary_ns = 60 * NS_PER_US,
-	.cut_ns = 80 * NS_PER_US,
+	.cut_ns = 165 * NS_PER_US,
 	.resume_ns = 5 * NS_PER_US,
 	.idle_ns = 145 * NS_PER_US,
 	.same_ns = 5 * NS_PER_US,
@@ -34,16 +34,11 @@ struct context {
 	struct gpu_model_context_stats stats;
 };
 
-struct queue {
-	uint32_t *contexts;
-	uint32_t count;
-};
-
 struct gpu_model {
 	struct gpu_model_costs costs;
 	struct context *contexts;
-	struct queue round;
-	struct queue woken;
+	uint32_t context_count;
+	uint32_t listed_count;
 	uint32_t running;    /* NOBODY = idle or turning */
 	uint32_t turning_to; /* NOBODY = not turning */
 	uint32_t last;       /* that ran */
@@ -62,9 +57,8 @@ int gpu_model_new(struct gpu_model **out, const struct gpu_model_costs *costs, u
 	model->costs = *costs;
 	model->running = model->turning_to = model->last = NOBODY;
 	model->contexts = calloc(contexts, sizeof(*model->contexts));
-	model->round.contexts = calloc(contexts, sizeof(*model->round.contexts));
-	model->woken.contexts = calloc(contexts, sizeof(*model->woken.contexts));
-	if (!model->contexts || !model->round.contexts || !model->woken.contexts) {
+	model->context_count = contexts;
+	if (!model->contexts) {
 		gpu_model_free(model);
 		return -ENOMEM;
 	}
@@ -77,43 +71,19 @@ void gpu_model_free(struct gpu_model *model)
 	if (!model)
 		return;
 	free(model->contexts);
-	free(model->round.contexts);
-	free(model->woken.contexts);
 	free(model);
 }
 
-static void queue_push(struct queue *queue, uint32_t context)
+static void list(struct gpu_model *model, struct context *context, bool listed)
 {
-	queue->contexts[queue->count++] = context;
+	context->listed = listed;
+	model->listed_count += listed ? 1 : -1;
 }
 
-static void queue_remove_at(struct queue *queue, uint32_t at)
-{
-	memmove(queue->contexts + at, queue->contexts + at + 1,
-	        sizeof(*queue->contexts) * (queue->count - at - 1));
-	queue->count--;
-}
-
-static void queue_remove(struct queue *queue, uint32_t context)
-{
-	for (uint32_t at = 0; at < queue->count; at++) {
-		if (queue->contexts[at] == context) {
-			queue_remove_at(queue, at);
-			return;
-		}
-	}
-}
-
-static void admit_woken(struct gpu_model *model)
-{
-	for (uint32_t at = 0; at < model->woken.count; at++)
-		queue_push(&model->round, model->woken.contexts[at]);
-	model->woken.count = 0;
-}
-
+/* Others than the one that runs or is being turned to. */
 static bool has_rivals(const struct gpu_model *model)
 {
-	return model->round.count + model->woken.count > 0;
+	return model->listed_count > 1;
 }
 
 static int64_t *first_left_ns(struct context *context)
@@ -138,7 +108,18 @@ static void account(struct gpu_model *model, int64_t now_ns)
 	model->run_from_ns = now_ns;
 }
 
-/* Turns to the first of the round; @from_idle: nobody ran just now, else @cut or ended. */
+/* The next context with work after the one that ran last; there must be one. */
+static uint32_t next_in_order(const struct gpu_model *model)
+{
+	uint32_t number = model->last == NOBODY ? model->context_count - 1 : model->last;
+
+	do
+		number = (number + 1) % model->context_count;
+	while (!model->contexts[number].listed);
+	return number;
+}
+
+/* Turns to the next in order; @from_idle: nobody ran just now, else @cut or ended. */
 static void turn(struct gpu_model *model, int64_t now_ns, bool from_idle, bool cut)
 {
 	const struct gpu_model_costs *costs = &model->costs;
@@ -147,10 +128,9 @@ static void turn(struct gpu_model *model, int64_t now_ns, bool from_idle, bool c
 
 	model->running = NOBODY;
 	model->turning_to = NOBODY;
-	if (model->round.count == 0)
+	if (model->listed_count == 0)
 		return;
-	next = model->round.contexts[0];
-	queue_remove_at(&model->round, 0);
+	next = next_in_order(model);
 	cost_ns = model->contexts[next].cut ? costs->resume_ns : 0;
 	if (!from_idle)
 		cost_ns += costs->boundary_ns + (cut ? costs->cut_ns : 0);
@@ -174,15 +154,13 @@ void gpu_model_launch(struct gpu_model *model, int64_t now_ns, uint32_t number, 
 	context->left_ns[(context->first + context->count++) % GPU_MODEL_STREAM] = length_ns;
 	if (context->listed)
 		return;
-	context->listed = true;
-	if (model->running == NOBODY && model->turning_to == NOBODY) {
-		queue_push(&model->round, number);
+	/* Slices follow each other also while nobody else has work: the present one goes on. */
+	if (!has_rivals(model) && model->running != NOBODY)
+		model->slice_start_ns += (now_ns - model->slice_start_ns) / model->costs.slice_ns *
+		                         model->costs.slice_ns;
+	list(model, context, true);
+	if (model->running == NOBODY && model->turning_to == NOBODY)
 		turn(model, now_ns, true, false);
-	} else if (!has_rivals(model)) {
-		queue_push(&model->round, number);
-	} else {
-		queue_push(&model->woken, number);
-	}
 }
 
 void gpu_model_kill(struct gpu_model *model, int64_t now_ns, uint32_t number)
@@ -194,13 +172,9 @@ void gpu_model_kill(struct gpu_model *model, int64_t now_ns, uint32_t number)
 	context->cut = false;
 	if (!context->listed)
 		return;
-	context->listed = false;
-	queue_remove(&model->round, number);
-	queue_remove(&model->woken, number);
-	if (model->running == number || model->turning_to == number) {
-		admit_woken(model);
+	list(model, context, false);
+	if (model->running == number || model->turning_to == number)
 		turn(model, now_ns, true, false);
-	}
 }
 
 int64_t gpu_model_next_ns(const struct gpu_model *model)
@@ -230,15 +204,12 @@ static void end_job(struct gpu_model *model, int64_t now_ns)
 
 	context->first = (context->first + 1) % GPU_MODEL_STREAM;
 	if (--context->count == 0) {
-		context->listed = false;
-		admit_woken(model);
+		list(model, context, false);
 		turn(model, now_ns, true, false);
 		return;
 	}
 	model->run_from_ns = now_ns + model->costs.gap_ns;
 	if (has_rivals(model) && now_ns - model->slice_start_ns >= model->costs.slice_ns) {
-		queue_push(&model->round, number);
-		admit_woken(model);
 		turn(model, now_ns, false, false);
 	}
 }
@@ -260,8 +231,6 @@ int64_t gpu_model_step(struct gpu_model *model)
 		return number;
 	}
 	model->contexts[number].cut = true;
-	queue_push(&model->round, number);
-	admit_woken(model);
 	turn(model, now_ns, false, true);
 	return -1;
 }

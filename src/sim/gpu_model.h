@@ -2,12 +2,12 @@
 /*
  * What a GPU does with the work of several processes, in virtual time.
  *
- * Contexts with work take turns in slices of about 2 ms. A kernel that is cut loses
- * more than one that ends; a context woken beside one other whose slice is over
- * preempts it at once, one woken beside several waits for the round; handing an idle
- * GPU to another context costs about 150 us, to the same one almost nothing. No
- * weights. The figures are measurements of one H100 (tests/unit/test_gpu_model.c holds
- * the rows that the model is checked against).
+ * Contexts with work take turns in a fixed order and in slices of about 2 ms, which
+ * follow each other also while a context is alone: one that wakes waits for the slice's
+ * end, and beside several for its place in the round. A kernel that is cut loses more
+ * than one that ends; handing an idle GPU to another context costs about 150 us, to the
+ * same one almost nothing. No weights. The figures are measurements of one H100
+ * (tests/unit/test_gpu_model.c holds the rows that the model is checked against).
  *
  * The model has no clock: the caller asks when its next event is and has it happen.
  */

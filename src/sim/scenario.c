@@ -89,7 +89,7 @@ void scenario_init(struct scenario *scenario)
 		.sched =
 			{
 				.quantum_ns = 4 * NS_PER_MS,
-				.slice_ns = 2150 * NS_PER_US,
+				.slice_ns = 2280 * NS_PER_US,
 				.handover_ns = 150 * NS_PER_US,
 				.overlap_after_ns = 50 * NS_PER_MS,
 				.wake_lead_ns = 200 * NS_PER_MS,

@@ -322,7 +322,10 @@ struct memory {
 	double values[CONTEXTS_MAX * WATCHES * GAPS_MAX];
 };
 
-/* Prints slices and switches; returns the 99th percentile of the slices, in us. */
+/*
+ * Prints slices and switches; returns how long a turn takes in the round, in us: a slice's
+ * 99th percentile and the median switch after it.
+ */
 static double print_slices(const struct measurement *from, struct memory *memory)
 {
 	size_t count = collect_slices(from, memory->slices), switches = 0;
@@ -342,7 +345,7 @@ static double print_slices(const struct measurement *from, struct memory *memory
 	}
 	snprintf(what, sizeof(what), "from one's slice to the next one's");
 	print_row(what, memory->values, switches);
-	return p99_us;
+	return p99_us + quantile(memory->values, switches, 500);
 }
 
 static void choose_gpu(const char *gpu)

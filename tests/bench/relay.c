@@ -7,18 +7,24 @@
  * pair; one epoll loop in between cuts the stream into frames, passes each one on, and
  * writes the worker's answer back. No queue, no accounting, no deadline, no settings.
  *
+ * Its workers may be bound to one processor, as the mediator's are with the cpu backend:
+ * on which processor a process wakes up costs more than anything that it does.
+ *
  * What bench-load measures through it is the price of two sockets and two processes on
  * this machine, which is what the mediator is compared with. Not for any other use: a
  * client that does not read its answers ends the relay.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "base/socket.h"
 #include "base/util.h"
@@ -44,6 +50,7 @@ struct vm {
 	struct source listener;
 	struct source client;
 	struct source worker;
+	pid_t pid;
 	size_t have; /* bytes of @input */
 	uint8_t input[4 * FRAME_BYTES_MAX];
 };
@@ -57,6 +64,16 @@ static int fail(const char *what)
 }
 
 /* ---- The worker ----------------------------------------------------------- */
+
+static void worker_bind(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET((size_t)cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) < 0)
+		fail("sched_setaffinity");
+}
 
 /* Answers every frame with an empty response of success. Ends with the relay. */
 static void worker_run(int fd)
@@ -150,11 +167,10 @@ static int listener_readable(struct vm *vm)
 
 /* ---- Start and loop ------------------------------------------------------- */
 
-static int vm_start(struct vm *vm, int epoll, const char *directory, int index)
+static int vm_start(struct vm *vm, int epoll, const char *directory, int index, int cpu)
 {
 	char path[256];
 	int pair[2], r;
-	pid_t pid;
 
 	vm->epoll = epoll;
 	vm->client = (struct source){-1, client_readable, vm};
@@ -168,12 +184,14 @@ static int vm_start(struct vm *vm, int epoll, const char *directory, int index)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return fail("socketpair");
 	vm->worker = (struct source){pair[0], worker_readable, vm};
-	pid = fork();
-	if (pid < 0)
+	vm->pid = fork();
+	if (vm->pid < 0)
 		return fail("fork");
-	if (pid == 0) {
+	if (vm->pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(pair[0]);
+		if (cpu >= 0)
+			worker_bind(cpu);
 		worker_run(pair[1]);
 		_exit(0);
 	}
@@ -182,6 +200,27 @@ static int vm_start(struct vm *vm, int epoll, const char *directory, int index)
 	return r < 0 ? r : watch(vm, &vm->worker);
 }
 
+static int terminated(struct vm *vm UNUSED)
+{
+	return 1;
+}
+
+/* SIGTERM ends the loop as an event does. */
+static int watch_signals(struct source *source, int epoll)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = source};
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	*source = (struct source){signalfd(-1, &set, SFD_CLOEXEC), terminated, NULL};
+	if (source->fd < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, source->fd, &event) < 0)
+		return fail("signalfd");
+	return 0;
+}
+
+/* Returns 1 after SIGTERM, or a negative errno. */
 static int relay(int epoll)
 {
 	struct epoll_event events[EVENTS_PER_WAIT];
@@ -205,11 +244,16 @@ static int relay(int epoll)
 int main(int argc, char **argv)
 {
 	CLEANUP(freep) struct vm *vms = NULL;
-	int epoll, count, i;
+	int epoll, count, cpu, i, r;
+	struct source signals;
 
-	count = argc == 3 ? atoi(argv[2]) : 0;
-	if (count < 1 || count > VMS_MAX) {
-		fprintf(stderr, "usage: bench-relay DIRECTORY VMS (1 to %d)\n", VMS_MAX);
+	count = argc >= 3 && argc <= 4 ? atoi(argv[2]) : 0;
+	cpu = argc == 4 ? atoi(argv[3]) : -1;
+	if (count < 1 || count > VMS_MAX || cpu >= CPU_SETSIZE) {
+		fprintf(stderr,
+		        "usage: bench-relay DIRECTORY VMS [CPU]\n"
+		        "VMS is 1 to %d; its workers are bound to processor CPU, if given\n",
+		        VMS_MAX);
 		return 2;
 	}
 	vms = calloc((size_t)count, sizeof(*vms));
@@ -219,11 +263,17 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	for (i = 0; i < count; i++) {
-		if (vm_start(&vms[i], epoll, argv[1], i) < 0)
+		if (vm_start(&vms[i], epoll, argv[1], i, cpu) < 0)
 			return 1;
 	}
+	if (watch_signals(&signals, epoll) < 0)
+		return 1;
 	puts("ready");
 	fflush(stdout);
-	relay(epoll);
-	return 1;
+	r = relay(epoll);
+	for (i = 0; i < count; i++) {
+		kill(vms[i].pid, SIGKILL);
+		waitpid(vms[i].pid, NULL, 0);
+	}
+	return r == 1 ? 0 : 1;
 }

@@ -224,10 +224,12 @@ static void try_setting(const uint8_t *bytes, size_t length)
 	for (const struct setting_field *field = setting_fields; field->name; field++) {
 		int64_t stored = UNTOUCHED;
 
-		if (setting_parse(&stored, field, text) == 0)
-			require_setting(field, stored);
-		else
+		if (setting_parse(&stored, field, text) != 0) {
 			REQUIRE(stored == UNTOUCHED);
+			continue;
+		}
+		require_setting(field, stored);
+		REQUIRE(fabs(strtod(text, NULL) * (double)field->scale - (double)stored) < 1e-3);
 	}
 	free(text);
 }

@@ -467,6 +467,13 @@ class Mediator:
     def rss_kib(self):
         return int(process_status(self.process.pid, "VmRSS")[0])
 
+    def assert_grown_less(self, before_kib, most_kib):
+        """An AddressSanitizer build needs several times the memory for the same."""
+        grown_kib = self.rss_kib() - before_kib
+        if b"__asan_init" in PROGRAM.read_bytes():
+            most_kib *= 8
+        assert grown_kib < most_kib, f"it has grown by {grown_kib} KiB, not {most_kib} at most"
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 

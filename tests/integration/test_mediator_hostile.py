@@ -169,10 +169,11 @@ def test_broken_framing(mediator, victim, message, why):
     mediator.connect(victim).works()
 
 
-def test_nothing_after_broken_framing_is_done(mediator, victim):
+@pytest.mark.parametrize("broken", [b"\0" * 20, wire.pack_socket(wire.MSG_HELLO)], ids=name_of)
+def test_nothing_after_broken_framing_is_done(mediator, victim, broken):
     device = mediator.connect(victim)
     jobs = wire.pack_socket(wire.MSG_REQUEST, wire.encode_request(wire.OP_NOP), request_id=1)
-    device.sock.sendall(b"\0" * 20 + 50 * jobs)
+    device.sock.sendall(broken + 50 * jobs)
     assert device.ended() == b""
     assert mediator.vm_status(victim)["jobs_done"] == 0
 
@@ -230,7 +231,7 @@ def test_a_peer_that_never_reads(mediator, victim):
         mediator.fail("the connection goes on")
     assert sent < 8_000_000
     mediator.says("it does not read its answers")
-    assert mediator.rss_kib() - before_kib < 8 * 1024
+    mediator.assert_grown_less(before_kib, 2 * 1024)
     harness.wait_for(lambda: mediator.vm_status(victim)["queue_depth"] == 0, "an empty queue")
     mediator.connect(victim).works()
 
@@ -412,7 +413,7 @@ def test_admin_many_requests_at_once(mediator, victim):
         while True:
             sock.sendall(request * 100)
     mediator.status()
-    assert mediator.rss_kib() - before_kib < 1024
+    mediator.assert_grown_less(before_kib, 1024)
     sock.setblocking(True)
     with sock.makefile("rb") as lines:
         for _ in range(1000):

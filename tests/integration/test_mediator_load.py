@@ -172,7 +172,7 @@ def test_every_job_is_answered_once(crowd):
     drive(clients)
     assert_all_done(clients)
     assert deepest == QUEUE_MAX
-    assert mediator.rss_kib() - before_kib < 3 * 1024
+    mediator.assert_grown_less(before_kib, 3 * 1024)
     status = mediator.status()
     assert status["queue_depth"] == 0
     assert sum(vm["jobs_done"] for vm in status["vms"]) == VMS * (JOBS + JOBS // 4)

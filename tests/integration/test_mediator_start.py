@@ -343,6 +343,18 @@ def test_a_log_level_that_changes_is_in_force(mediator):
     assert "restart" in line or "debug:" in mediator.log()
 
 
+def test_without_vms(mediator):
+    """Everything that an operator can ask for is answered when there is nothing yet."""
+    for method in mediator.call("help"):
+        params = {"gpu": 0} if method in ("drain", "resume") else {}
+        if method == "cancel-job":
+            with pytest.raises(harness.Refusal):
+                mediator.call(method, job=1)
+        else:
+            mediator.call(method, **params)
+    mediator.connect(mediator.add_vm()).works()
+
+
 # ---- The legacy socket ------------------------------------------------------
 
 

@@ -217,6 +217,26 @@ def test_a_worker_that_cannot_start_harms_nobody(new_mediator, programs):
             assert device.call(wire.OP_NOP).code == wire.UNAVAILABLE
 
 
+def test_a_start_that_fails_while_the_worker_is_no_longer_wanted(new_mediator, programs):
+    """The job and the drain come at the same moment, and there is no worker to kill."""
+    mediator = new_mediator().start()
+    uuid = mediator.add_vm()
+    device = mediator.connect(uuid)
+    device.nothing_more()
+    (programs.directory / "vgpu-worker").unlink()
+    with mediator.admin() as admin:
+        mediator.signal(signal.SIGSTOP)
+        id_ = device.submit(wire.OP_NOP)
+        admin.sendall(b'{"id":1,"method":"drain","params":{"gpu":0}}\n')
+        mediator.signal(signal.SIGCONT)
+        assert b'"result"' in admin.recv(65536)
+    answer = device.answer()
+    assert (answer.id, answer.code) in [(id_, wire.RATE_LIMITED), (id_, wire.UNAVAILABLE)]
+    programs.works()
+    mediator.call("resume", gpu=0)
+    harness.wait_for(lambda: device.call(wire.OP_NOP).code == wire.OK, "a job that works")
+
+
 def test_no_worker_program(new_mediator, programs):
     (programs.directory / "vgpu-worker").unlink()
     said = new_mediator().refuses_to_start()
@@ -344,6 +364,23 @@ def test_the_sandbox_holds():
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(done.stdout.splitlines()) >= 10
     assert "NOT REFUSED" not in done.stdout
+
+
+@as_root
+def test_a_worker_that_hangs_dies_with_the_mediator(mediator):
+    """It does not look at its socket any more: the kernel sees to it."""
+    uuid = mediator.add_vm()
+    device = mediator.connect(uuid)
+    device.works()
+    worker = mediator.worker_pid(uuid)
+    device.submit(wire.OP_HANG)
+    harness.wait_for(lambda: mediator.vm_status(uuid)["in_flight"] == 1, "the hanging job")
+    mediator.kill()
+    try:
+        harness.wait_for(lambda: not harness.alive(worker), "the end of the worker")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
 
 
 @as_root

@@ -161,12 +161,9 @@ static void clock_to(struct sched *s, wide now)
 static void enter(struct sched *s, struct sched_vm *i)
 {
 	i->entered = s->now;
-	if (s->ring_n + s->late_n == 1 && s->now - s->slice_from >= s->c.slice_ns) {
-		s->ring[1] = s->ring[0];
-		s->ring[0] = i;
-		s->ring_n = 2;
-		s->slice_from = s->now;
-	} else if (s->ring_n + s->late_n >= 2) {
+	if (s->ring_n + s->late_n == 1)
+		s->slice_from += (s->now - s->slice_from) / s->c.slice_ns * s->c.slice_ns;
+	if (s->ring_n + s->late_n >= 2) {
 		s->late[s->late_n++] = i;
 	} else {
 		if (s->ring_n == 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The core by script: each way a job and a worker can go, event by event, with every
- * action that comes out of it. test_core_limits.c has refusals and quarantine,
- * test_core_random.c what happens when all of it happens at once.
+ * action that comes out of it. The files beside it have time limits, refusals and
+ * quarantine, VMs and places; test_core_random.c has all of it at once.
  */
 #include "core_world.h"
 
@@ -347,187 +347,6 @@ static void test_a_worker_that_survives_a_kill(void **state)
 	world_expect_send(world, late);
 }
 
-/* ---- Time limits ----------------------------------------------------------------- */
-
-static void test_a_job_over_its_limit(void **state)
-{
-	struct world *world = *state;
-	struct vm_settings settings = vm_settings_default;
-	uint64_t generation, hanging, queued;
-	struct core_action sent, store;
-	uint32_t vm;
-
-	settings.job_timeout_ms = 500;
-	vm = world_add_vm(world, &settings);
-	generation = world_warm(world, vm);
-	hanging = world_submit(world, vm, 1);
-	queued = world_submit(world, vm, 1);
-	sent = world_expect_send(world, hanging);
-	world_pass(world, 500 * MS - 1);
-	world_expect_nothing(world);
-	world_pass(world, 1);
-	world_expect(world, CORE_ACTION_KILL_WORKER);
-	store = world_expect(world, CORE_ACTION_STORE);
-	assert_int_equal(store.store.fault, CORE_FAULT_TIMEOUT);
-	assert_int_equal(store.store.points, 3);
-	world_expect_answer(world, hanging, VGPU_CODE_TIMEOUT);
-	world_expect_nothing(world);
-	/* An answer from the dead. */
-	assert_int_equal(world_done(world, &sent, VGPU_CODE_OK, 0), -ESTALE);
-	world_expect_nothing(world);
-	world_dead(world, vm, generation);
-	world_start_worker(world, vm);
-	world_expect_send(world, queued);
-	assert_int_equal(world_stats(world, vm).outcomes[CORE_OUTCOME_TIMEOUT], 1);
-	assert_int_equal(world_stats(world, vm).faults[CORE_FAULT_TIMEOUT], 1);
-}
-
-/* The VM's limit before the pool's, the pool's before the mediator's. */
-static void test_whose_limit(void **state)
-{
-	struct world *world = *state;
-	struct vm_settings settings = vm_settings_default;
-	static const int64_t limits_ms[] = {500, 2000, 7000};
-
-	world->config.job_timeout_ns = 7000 * MS;
-	world->config.pools[1].job_timeout_ns = 2000 * MS;
-	world_open(world);
-	for (int i = 0; i < 3; i++) {
-		uint64_t cookie;
-		uint32_t vm;
-
-		settings.job_timeout_ms = i == 0 ? 500 : 0;
-		settings.pool = i < 2;
-		vm = world_add_vm(world, &settings);
-		cookie = world_submit(world, vm, 1);
-		world_start_worker(world, vm);
-		world_expect_send(world, cookie);
-		world_pass(world, limits_ms[i] * MS - 1);
-		world_expect_nothing(world);
-		world_pass(world, 1);
-		world_expect(world, CORE_ACTION_KILL_WORKER);
-		world_expect(world, CORE_ACTION_STORE);
-		world_expect_answer(world, cookie, VGPU_CODE_TIMEOUT);
-		world_dead(world, vm, world_stats(world, vm).worker ? (uint64_t)i + 1 : 0);
-	}
-}
-
-/* After a timeout the limit is a tenth, until a job succeeds. */
-static void test_a_short_limit_after_a_timeout(void **state)
-{
-	struct world *world = *state;
-	static const int64_t limits_s[] = {30, 3, 3};
-	uint32_t vm = world_add_vm(world, NULL);
-	struct core_action sent;
-	uint64_t cookie;
-
-	for (size_t i = 0; i < ARRAY_LEN(limits_s); i++) {
-		uint64_t generation;
-
-		cookie = world_submit(world, vm, 1);
-		generation = world_start_worker(world, vm);
-		world_expect_send(world, cookie);
-		world_pass(world, limits_s[i] * S - 1);
-		world_expect_nothing(world);
-		world_pass(world, 1);
-		world_expect(world, CORE_ACTION_KILL_WORKER);
-		world_expect(world, CORE_ACTION_STORE);
-		world_dead(world, vm, generation);
-		if (i < 2)
-			world_expect_answer(world, cookie, VGPU_CODE_TIMEOUT);
-	}
-	/* Nine points: the last answer was held until that is stored; an operator forgives. */
-	world->count = 0;
-	core_store_done(world->core, world->now_ns, 3, true);
-	core_vm_set(world->core, world->now_ns, vm, &vm_settings_default, false);
-	world_look(world);
-	world->count = 0;
-	cookie = world_submit(world, vm, 1);
-	world_start_worker(world, vm);
-	sent = world_expect_send(world, cookie);
-	world_pass(world, 20 * S);
-	world_expect_nothing(world);
-	world_done(world, &sent, VGPU_CODE_OK, 0);
-}
-
-/* Neighbours cannot time out an honest job: its limit is charged time, however long that takes. */
-static void test_an_honest_job_among_others(void **state)
-{
-	struct world *world = *state;
-	struct vm_settings settings = vm_settings_default;
-	struct core_action sent[8];
-	uint64_t cookies[8];
-	uint32_t vms[8];
-
-	world->config.policy = &sched_fair;
-	world->config.sched.overlap_max = 32;
-	world_open(world);
-	settings.job_timeout_ms = 4000;
-	for (size_t i = 0; i < ARRAY_LEN(vms); i++) {
-		vms[i] = world_add_vm(world, i ? NULL : &settings);
-		world_warm(world, vms[i]);
-	}
-	for (size_t i = 0; i < ARRAY_LEN(vms); i++)
-		cookies[i] = world_submit(world, vms[i], 1);
-	world_pass(world, 2 * S);
-	for (size_t i = 0; i < ARRAY_LEN(vms); i++)
-		sent[i] = world_expect_send(world, cookies[i]);
-	world_pass(world, 18 * S);
-	/* Twenty seconds by the clock, two and a half charged; then the others end at once. */
-	assert_true(world_stats(world, vms[0]).sched.charged_ns < 4 * S);
-	for (size_t i = 1; i < ARRAY_LEN(vms); i++) {
-		world_done(world, &sent[i], VGPU_CODE_OK, 0);
-		world_expect_answer(world, cookies[i], VGPU_CODE_OK);
-	}
-	world_pass(world, S);
-	world_expect_nothing(world);
-	world_done(world, &sent[0], VGPU_CODE_OK, 0);
-	world_expect_answer(world, cookies[0], VGPU_CODE_OK);
-}
-
-/* A worker that answers the second job and never the first does not escape the limit. */
-static void test_answers_out_of_order(void **state)
-{
-	struct world *world = *state;
-	uint64_t cookies[64];
-	bool second_sent = false;
-	struct core_action sent;
-	size_t next = 1;
-	int64_t began_ns;
-	uint32_t vm;
-
-	world->config.policy = &sched_fair;
-	world->config.sched.overlap_max = 1;
-	world->config.sched.quantum_ns = S;
-	world->config.job_timeout_ns = S;
-	world_open(world);
-	vm = world_add_vm(world, NULL);
-	world_warm(world, vm);
-	for (size_t i = 0; i < ARRAY_LEN(cookies); i++)
-		cookies[i] = world_submit(world, vm, 1);
-	began_ns = world->now_ns;
-	world_expect_send(world, cookies[0]);
-	while (world->now_ns - began_ns < 5 * S) {
-		if (world->count) {
-			sent = world_expect_send(world, cookies[next]);
-			second_sent = true;
-		}
-		world_pass(world, 100 * MS);
-		if (world->count)
-			break;
-		if (second_sent) {
-			world_done(world, &sent, VGPU_CODE_OK, 0);
-			world_expect_answer(world, cookies[next++], VGPU_CODE_OK);
-			second_sent = false;
-		}
-	}
-	assert_int_equal(world->now_ns - began_ns, S);
-	assert_true(next > 3);
-	world_expect(world, CORE_ACTION_KILL_WORKER);
-	world_expect(world, CORE_ACTION_STORE);
-	world_expect_answer(world, cookies[0], VGPU_CODE_TIMEOUT);
-}
-
 int main(void)
 {
 #define OPEN(test)   cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -545,11 +364,6 @@ int main(void)
 		OPEN(test_an_idle_worker_is_stopped),
 		OPEN(test_a_worker_that_does_not_stop),
 		OPEN(test_a_worker_that_survives_a_kill),
-		OPEN(test_a_job_over_its_limit),
-		CLOSED(test_whose_limit),
-		OPEN(test_a_short_limit_after_a_timeout),
-		CLOSED(test_an_honest_job_among_others),
-		CLOSED(test_answers_out_of_order),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,6 +22,18 @@ static int setup(void **state)
 	return 0;
 }
 
+/* One for each pool. */
+static int setup_two_gpus(void **state)
+{
+	struct world *world = world_new();
+
+	world->config.gpu_count = 2;
+	world->config.pools[1].gpu_mask = 2;
+	world_open(world);
+	*state = world;
+	return 0;
+}
+
 static int teardown(void **state)
 {
 	world_free(*state);
@@ -228,6 +240,38 @@ static void test_gpu_seconds_taken_away(void **state)
 	accepted(world, vm);
 }
 
+/* A VM does not leave its debt behind with the GPU, not even what a hang was charged last. */
+static void test_gpu_seconds_move_along(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	uint64_t generation;
+	uint32_t vm;
+
+	settings.gpu_thousandths = 100;
+	settings.job_timeout_ms = 1000;
+	vm = world_add_vm(world, &settings);
+	generation = world_warm(world, vm);
+	world_pass(world, 60 * S);
+	world_submit(world, vm, 1);
+	world_expect(world, CORE_ACTION_SEND_JOB);
+	world_pass(world, S);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	world_expect(world, CORE_ACTION_STORE);
+	world_expect(world, CORE_ACTION_ANSWER);
+	/* Five more seconds until it is gone; by then its place is on another GPU. */
+	world_pass(world, 4 * S);
+	settings.pool = 1;
+	core_vm_set(world->core, world->now_ns, vm, &settings, false);
+	world_pass(world, S);
+	world_dead(world, vm, generation);
+	assert_int_equal(world_stats(world, vm).gpu, 1);
+	/* Six seconds used; saved was a tenth of one, and five tenths are paid since the kill. */
+	assert_int_equal(
+		refused(world, vm, VGPU_CODE_RATE_LIMITED, CORE_REFUSAL_GPU_SECONDS).retry_after_us,
+		10 * (6000000 - 100000 - 500000));
+}
+
 static void test_pool_disabled(void **state)
 {
 	struct world *world = *state;
@@ -314,7 +358,7 @@ static void test_quarantine_is_stored_first(void **state)
 	assert_int_equal(store.points, 1);
 	world_expect_nothing(world);
 	waiting = world_submit(world, vm, 1);
-	world_pass(world, 3600 * S);
+	world_pass(world, 60 * S);
 	world_expect_nothing(world);
 	assert_int_equal(world_stats(world, vm).depth, 2);
 	core_store_done(world->core, world->now_ns, store.ticket + 1, true); /* of nobody */
@@ -329,7 +373,7 @@ static void test_quarantine_is_stored_first(void **state)
 	later = world_submit(world, vm, 1);
 	world_expect_answer(world, later, VGPU_CODE_QUARANTINED);
 	/* Only an operator ends it, and with it the points. */
-	world_pass(world, 7200 * S);
+	world_pass(world, 60 * S);
 	refused(world, vm, VGPU_CODE_QUARANTINED, CORE_REFUSAL_QUARANTINE);
 	core_vm_set(world->core, world->now_ns, vm, &vm_settings_default, false);
 	world_look(world);
@@ -469,7 +513,8 @@ static void test_removal_waits_for_the_store(void **state)
 
 int main(void)
 {
-#define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define TEST(test)     cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define TWO_GPUS(test) cmocka_unit_test_setup_teardown(test, setup_two_gpus, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_malformed),
 		TEST(test_rate),
@@ -477,6 +522,7 @@ int main(void)
 		TEST(test_a_refusal_costs_nothing),
 		TEST(test_gpu_seconds),
 		TEST(test_gpu_seconds_taken_away),
+		TWO_GPUS(test_gpu_seconds_move_along),
 		TEST(test_pool_disabled),
 		TEST(test_room),
 		TEST(test_quarantine_is_stored_first),

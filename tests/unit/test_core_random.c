@@ -9,14 +9,13 @@
  * where that makes sense. The same seed gives the same actions. Once the faults stop,
  * all jobs end and all VMs can go.
  */
-#include "core/core.h"
+#include "core_model.h"
 
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <cmocka.h>
 
@@ -24,285 +23,10 @@
 #include "base/util.h"
 
 enum {
-	VMS = 9,
-	GPUS = 3,
-	CLIENTS = 4,
 	EVENTS = 10000, /* of one seed */
 	SEEDS = 20,
-	QUEUE_MAX = 24,
-	JOBS_SENT_MAX = 4,
-	TICKETS = 64,
 	END_STEPS = 200000,
 };
-
-struct vm_model {
-	bool exists;
-	bool removing;
-	uint32_t number;
-	uint64_t last_sent; /* cookie */
-	uint64_t last_generation;
-	uint32_t last_gpu;
-	uint64_t unanswered;
-};
-
-struct record {
-	struct vm_model *vm;
-	uint64_t job; /* once it is sent */
-	bool sent;
-	bool answered;
-	bool result_given;
-};
-
-struct process {
-	struct vm_model *vm; /* NULL = free */
-	uint64_t generation;
-	uint32_t gpu;
-	bool ready, stopping, killed, stuck;
-	uint64_t jobs[JOBS_SENT_MAX]; /* cookies, oldest first */
-	unsigned int count;
-};
-
-struct ticket {
-	uint64_t number;
-	bool quarantine;
-};
-
-/* What was reached, over all seeds: a test that reaches nothing proves nothing. */
-struct reached {
-	uint64_t codes[VGPU_CODE_COUNT];
-	uint64_t busy[VGPU_BUSY_GPU_RESET + 1];
-	uint64_t actions[CORE_ACTION_VM_GONE + 1];
-	uint64_t quarantines, moves, stale, cancelled, waits;
-};
-
-struct play {
-	struct core_config config;
-	struct core *core;
-	uint64_t random;
-	uint64_t hash;
-	int64_t now_ns;
-	struct vm_model vms[VMS];
-	struct process processes[VMS];
-	struct record *records; /* by cookie */
-	uint64_t submitted;
-	struct ticket tickets[TICKETS];
-	unsigned int ticket_count;
-	bool draining[GPUS], drained[GPUS];
-	uint32_t workers; /* after the last event */
-	struct reached *reached;
-};
-
-static uint64_t random_below(struct play *play, uint64_t bound)
-{
-	play->random ^= play->random << 13;
-	play->random ^= play->random >> 7;
-	play->random ^= play->random << 17;
-	return (play->random >> 11) % bound;
-}
-
-static bool chance(struct play *play, uint64_t percent)
-{
-	return random_below(play, 100) < percent;
-}
-
-/* ---- What comes out --------------------------------------------------------------- */
-
-static void hash_in(struct play *play, uint64_t value)
-{
-	play->hash = (play->hash ^ value) * UINT64_C(0x100000001b3);
-	play->hash ^= play->hash >> 29;
-}
-
-static struct process *process_of(struct play *play, const struct vm_model *vm)
-{
-	for (size_t i = 0; i < VMS; i++) {
-		if (play->processes[i].vm == vm)
-			return &play->processes[i];
-	}
-	return NULL;
-}
-
-static struct process *expect_process(struct play *play, const struct core_action *action)
-{
-	struct process *process = process_of(play, action->owner);
-
-	assert_non_null(process);
-	assert_int_equal(process->generation, action->generation);
-	return process;
-}
-
-static void on_start(struct play *play, const struct core_action *action)
-{
-	struct vm_model *vm = action->owner;
-	struct process *process = process_of(play, NULL);
-
-	assert_null(process_of(play, vm));
-	assert_non_null(process);
-	assert_true(action->generation > vm->last_generation);
-	assert_false(play->draining[action->gpu]);
-	play->reached->moves += vm->last_generation && vm->last_gpu != action->gpu;
-	*process = (struct process){.vm = vm, .generation = action->generation, .gpu = action->gpu};
-	vm->last_generation = action->generation;
-	vm->last_gpu = action->gpu;
-}
-
-static void on_stop(struct play *play, const struct core_action *action)
-{
-	struct process *process = expect_process(play, action);
-
-	assert_true(process->ready && !process->stopping && !process->killed);
-	assert_int_equal(process->count, 0);
-	process->stopping = true;
-}
-
-static void on_kill(struct play *play, const struct core_action *action)
-{
-	struct process *process = expect_process(play, action);
-
-	assert_false(process->killed);
-	process->killed = true;
-}
-
-static void on_stuck(struct play *play, const struct core_action *action)
-{
-	struct process *process = expect_process(play, action);
-
-	assert_true(process->killed && !process->stuck);
-	process->stuck = true;
-}
-
-static uint64_t cookie_of(const struct play *play, const void *payload)
-{
-	return (uint64_t)((const struct record *)payload - play->records);
-}
-
-static void on_send(struct play *play, const struct core_action *action)
-{
-	struct process *process = expect_process(play, action);
-	uint64_t cookie = cookie_of(play, action->payload);
-	struct record *record = &play->records[cookie];
-
-	assert_in_range(cookie, 1, play->submitted);
-	assert_true(process->ready && !process->stopping && !process->killed);
-	assert_ptr_equal(record->vm, process->vm);
-	assert_false(record->sent || record->answered);
-	assert_true(cookie > process->vm->last_sent);
-	assert_true(process->count < JOBS_SENT_MAX);
-	assert_false(play->draining[process->gpu]);
-	process->vm->last_sent = cookie;
-	record->sent = true;
-	record->job = action->job;
-	process->jobs[process->count++] = cookie;
-}
-
-static void forget_job(struct process *process, uint64_t cookie)
-{
-	for (unsigned int i = 0; process && i < process->count; i++) {
-		if (process->jobs[i] == cookie) {
-			process->count--;
-			memmove(&process->jobs[i], &process->jobs[i + 1],
-			        (process->count - i) * sizeof(process->jobs[0]));
-			return;
-		}
-	}
-}
-
-static void on_answer(struct play *play, const struct core_action *action)
-{
-	struct record *record = &play->records[action->cookie];
-
-	assert_in_range(action->cookie, 1, play->submitted);
-	assert_ptr_equal(action->payload, record);
-	assert_ptr_equal(action->owner, record->vm);
-	assert_false(record->answered);
-	assert_true(!action->result || action->result == &record->result_given);
-	assert_int_equal(action->result != NULL, record->result_given);
-	record->answered = true;
-	record->vm->unanswered--;
-	forget_job(process_of(play, record->vm), action->cookie);
-	play->reached->codes[action->answer.code]++;
-	if (action->answer.code == VGPU_CODE_RATE_LIMITED) {
-		assert_in_range(action->answer.detail, VGPU_BUSY_RATE, VGPU_BUSY_GPU_RESET);
-		assert_true(action->answer.retry_after_us > 0);
-		assert_false(record->sent);
-		play->reached->busy[action->answer.detail]++;
-	}
-	if (action->answer.code == VGPU_CODE_QUARANTINED)
-		assert_false(record->sent);
-}
-
-static void on_store(struct play *play, const struct core_action *action)
-{
-	assert_true(play->ticket_count < TICKETS);
-	play->tickets[play->ticket_count++] =
-		(struct ticket){action->store.ticket, action->store.quarantine};
-	play->reached->quarantines += action->store.quarantine;
-}
-
-static void on_drained(struct play *play, const struct core_action *action)
-{
-	assert_true(play->draining[action->gpu] && !play->drained[action->gpu]);
-	for (size_t i = 0; i < VMS; i++)
-		assert_true(!play->processes[i].vm || play->processes[i].gpu != action->gpu);
-	play->drained[action->gpu] = true;
-}
-
-static void on_gone(struct play *play, const struct core_action *action)
-{
-	struct vm_model *vm = action->owner;
-
-	assert_true(vm->exists && vm->removing);
-	assert_int_equal(vm->unanswered, 0);
-	assert_null(process_of(play, vm));
-	vm->exists = false;
-}
-
-static void (*const handlers[])(struct play *, const struct core_action *) = {
-	[CORE_ACTION_START_WORKER] = on_start, [CORE_ACTION_STOP_WORKER] = on_stop,
-	[CORE_ACTION_KILL_WORKER] = on_kill,   [CORE_ACTION_WORKER_STUCK] = on_stuck,
-	[CORE_ACTION_SEND_JOB] = on_send,      [CORE_ACTION_ANSWER] = on_answer,
-	[CORE_ACTION_STORE] = on_store,        [CORE_ACTION_GPU_DRAINED] = on_drained,
-	[CORE_ACTION_VM_GONE] = on_gone,
-};
-
-static void drain(struct play *play)
-{
-	struct core_action action;
-
-	while (core_next_action(play->core, &action)) {
-		hash_in(play, (uint64_t)action.type << 32 | action.vm);
-		hash_in(play, action.generation << 8 | action.gpu);
-		hash_in(play, action.job);
-		hash_in(play, action.cookie << 8 | action.client);
-		hash_in(play, (uint64_t)action.answer.code << 32 | action.answer.detail);
-		hash_in(play, action.answer.retry_after_us);
-		play->reached->actions[action.type]++;
-		handlers[action.type](play, &action);
-	}
-}
-
-static void look(struct play *play)
-{
-	const char *wrong = core_check(play->core);
-	uint32_t workers = 0;
-
-	if (wrong)
-		fail_msg("%s", wrong);
-	drain(play);
-	for (size_t i = 0; i < VMS; i++)
-		workers += play->processes[i].vm != NULL;
-	/* When max_workers is lowered none is taken away. */
-	assert_true(workers <= max_u64(play->workers, play->config.max_workers));
-	play->workers = workers;
-	for (size_t i = 0; i < VMS; i++) {
-		struct core_vm_stats stats;
-
-		if (!play->vms[i].exists)
-			continue;
-		core_vm_stats(play->core, play->now_ns, play->vms[i].number, &stats);
-		assert_int_equal(stats.depth, play->vms[i].unanswered);
-	}
-}
 
 /* ---- What goes in -------------------------------------------------------------------- */
 
@@ -595,11 +319,11 @@ static void something_happens(struct play *play)
 		}
 		chosen -= events[i].weight;
 	}
-	look(play);
+	play_look(play);
 	/* The registry is never far behind. */
 	while (play->ticket_count > TICKETS / 2) {
 		event_store_done(play);
-		look(play);
+		play_look(play);
 	}
 }
 
@@ -611,12 +335,12 @@ static void heal(struct play *play)
 	for (uint32_t gpu = 0; gpu < GPUS; gpu++) {
 		play->draining[gpu] = false;
 		core_gpu_set_draining(play->core, play->now_ns, gpu, false);
-		look(play);
+		play_look(play);
 	}
 	for (int pool = 0; pool < POOL_COUNT; pool++)
 		play->config.pools[pool].enabled = true;
 	core_config_set(play->core, play->now_ns, &play->config);
-	look(play);
+	play_look(play);
 }
 
 /* Every process does its best, every ticket is stored, and time goes on. */
@@ -627,7 +351,7 @@ static void step_well(struct play *play)
 	while (play->ticket_count) {
 		core_store_done(play->core, play->now_ns,
 		                play->tickets[--play->ticket_count].number, true);
-		look(play);
+		play_look(play);
 	}
 	for (size_t i = 0; i < VMS; i++) {
 		struct process *process = &play->processes[i];
@@ -643,14 +367,14 @@ static void step_well(struct play *play)
 		} else if (process->count) {
 			finish_job(play, process, 0, VGPU_CODE_OK, 0);
 		}
-		look(play);
+		play_look(play);
 	}
 	deadline_ns = core_deadline_ns(play->core);
 	if (deadline_ns != SCHED_NEVER)
 		play->now_ns =
 			max_i64(play->now_ns, min_i64(deadline_ns, play->now_ns + NS_PER_MS));
 	core_tick(play->core, play->now_ns);
-	look(play);
+	play_look(play);
 }
 
 static struct core_stats stats_of(const struct play *play)
@@ -677,7 +401,7 @@ static void all_vms_go(struct play *play)
 			continue;
 		play->vms[i].removing = true;
 		core_vm_remove(play->core, play->now_ns, play->vms[i].number);
-		look(play);
+		play_look(play);
 	}
 	for (int step = 0; stats_of(play).vms; step++) {
 		assert_true(step < END_STEPS);
@@ -690,7 +414,7 @@ static void all_vms_go(struct play *play)
 static void all_is_shut_down(struct play *play)
 {
 	core_shutdown(play->core, play->now_ns);
-	look(play);
+	play_look(play);
 	for (int step = 0; stats_of(play).jobs || stats_of(play).workers; step++) {
 		assert_true(step < END_STEPS);
 		step_well(play);
@@ -701,7 +425,7 @@ static void all_is_shut_down(struct play *play)
 static void all_is_abandoned(struct play *play)
 {
 	core_abandon(play->core);
-	drain(play);
+	play_drain(play);
 }
 
 static uint64_t play_seed(uint64_t seed, const struct sched_policy *policy, struct reached *reached)

@@ -160,6 +160,17 @@ static void test_no_budget(void **state UNUSED)
 	assert_int_equal(limit_budget_debt_ns(&budget, &settings, NS_PER_SEC, 90 * NS_PER_SEC), 0);
 }
 
+/* With the limit its debt goes. */
+static void test_a_budget_taken_away(void **state UNUSED)
+{
+	const struct vm_settings none = gpu(0), limited = gpu(1);
+	struct limit_budget budget = {0};
+
+	assert_int_equal(limit_budget_debt_ns(&budget, &limited, 0, NS_PER_SEC), 1000 * NS_PER_SEC);
+	assert_int_equal(limit_budget_debt_ns(&budget, &none, 0, 2 * NS_PER_SEC), 0);
+	assert_int_equal(limit_budget_debt_ns(&budget, &limited, 0, 2 * NS_PER_SEC), 0);
+}
+
 /* One long job is paid for by a pause: 10 s at a quarter of a GPU take 40 s less what was saved. */
 static void test_a_long_job(void **state UNUSED)
 {
@@ -237,10 +248,15 @@ static void test_as_an_account(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_no_limit),        cmocka_unit_test(test_burst_and_interval),
-		cmocka_unit_test(test_as_a_bucket),     cmocka_unit_test(test_a_raised_limit),
-		cmocka_unit_test(test_a_lowered_limit), cmocka_unit_test(test_no_budget),
-		cmocka_unit_test(test_a_long_job),      cmocka_unit_test(test_bounds_of_saving),
+		cmocka_unit_test(test_no_limit),
+		cmocka_unit_test(test_burst_and_interval),
+		cmocka_unit_test(test_as_a_bucket),
+		cmocka_unit_test(test_a_raised_limit),
+		cmocka_unit_test(test_a_lowered_limit),
+		cmocka_unit_test(test_no_budget),
+		cmocka_unit_test(test_a_budget_taken_away),
+		cmocka_unit_test(test_a_long_job),
+		cmocka_unit_test(test_bounds_of_saving),
 		cmocka_unit_test(test_as_an_account),
 	};
 

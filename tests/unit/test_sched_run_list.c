@@ -92,7 +92,7 @@ static void test_two_take_turns(void **state)
 	assert_int_equal(world->had_ns[1], 5 * SLICE);
 }
 
-static void test_woken_preempts_one_other_whose_slice_is_over(void **state)
+static void test_woken_beside_one_other_waits_for_the_slices_end(void **state)
 {
 	struct world *world = *state;
 
@@ -101,8 +101,13 @@ static void test_woken_preempts_one_other_whose_slice_is_over(void **state)
 	enter(world, 1);
 	assert_int_equal(head(world), 0);
 	leave(world, 1);
+	/* Alone again from SLICE - 1 on; its third slice is the present one. */
 	pass(world, 3 * SLICE);
 	enter(world, 2);
+	assert_int_equal(head(world), 0);
+	pass(world, 4 * SLICE - 2);
+	assert_int_equal(head(world), 0);
+	pass(world, 4 * SLICE - 1);
 	assert_int_equal(head(world), 2);
 }
 
@@ -179,7 +184,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_alone_no_slice_ends, setup),
 		cmocka_unit_test_setup(test_two_take_turns, setup),
-		cmocka_unit_test_setup(test_woken_preempts_one_other_whose_slice_is_over, setup),
+		cmocka_unit_test_setup(test_woken_beside_one_other_waits_for_the_slices_end, setup),
 		cmocka_unit_test_setup(test_woken_beside_several_waits_for_the_round, setup),
 		cmocka_unit_test_setup(test_pending_enter_when_the_head_leaves, setup),
 		cmocka_unit_test_setup(test_a_pending_rival_ends_a_slice, setup),

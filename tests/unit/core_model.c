@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/* See core_model.h. */
+#include "core_model.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/util.h"
+
+uint64_t random_below(struct play *play, uint64_t bound)
+{
+	play->random ^= play->random << 13;
+	play->random ^= play->random >> 7;
+	play->random ^= play->random << 17;
+	return (play->random >> 11) % bound;
+}
+
+bool chance(struct play *play, uint64_t percent)
+{
+	return random_below(play, 100) < percent;
+}
+
+static void hash_in(struct play *play, uint64_t value)
+{
+	play->hash = (play->hash ^ value) * UINT64_C(0x100000001b3);
+	play->hash ^= play->hash >> 29;
+}
+
+static struct process *process_of(struct play *play, const struct vm_model *vm)
+{
+	for (size_t i = 0; i < VMS; i++) {
+		if (play->processes[i].vm == vm)
+			return &play->processes[i];
+	}
+	return NULL;
+}
+
+static struct process *expect_process(struct play *play, const struct core_action *action)
+{
+	struct process *process = process_of(play, action->owner);
+
+	assert_non_null(process);
+	assert_int_equal(process->generation, action->generation);
+	return process;
+}
+
+static void on_start(struct play *play, const struct core_action *action)
+{
+	struct vm_model *vm = action->owner;
+	struct process *process = process_of(play, NULL);
+
+	assert_null(process_of(play, vm));
+	assert_non_null(process);
+	assert_true(action->generation > vm->last_generation);
+	assert_false(play->draining[action->gpu]);
+	play->reached->moves += vm->last_generation && vm->last_gpu != action->gpu;
+	*process = (struct process){.vm = vm, .generation = action->generation, .gpu = action->gpu};
+	vm->last_generation = action->generation;
+	vm->last_gpu = action->gpu;
+}
+
+static void on_stop(struct play *play, const struct core_action *action)
+{
+	struct process *process = expect_process(play, action);
+
+	assert_true(process->ready && !process->stopping && !process->killed);
+	assert_int_equal(process->count, 0);
+	process->stopping = true;
+}
+
+static void on_kill(struct play *play, const struct core_action *action)
+{
+	struct process *process = expect_process(play, action);
+
+	assert_false(process->killed);
+	process->killed = true;
+}
+
+static void on_stuck(struct play *play, const struct core_action *action)
+{
+	struct process *process = expect_process(play, action);
+
+	assert_true(process->killed && !process->stuck);
+	process->stuck = true;
+}
+
+static uint64_t cookie_of(const struct play *play, const void *payload)
+{
+	return (uint64_t)((const struct record *)payload - play->records);
+}
+
+static void on_send(struct play *play, const struct core_action *action)
+{
+	struct process *process = expect_process(play, action);
+	uint64_t cookie = cookie_of(play, action->payload);
+	struct record *record = &play->records[cookie];
+
+	assert_in_range(cookie, 1, play->submitted);
+	assert_true(process->ready && !process->stopping && !process->killed);
+	assert_ptr_equal(record->vm, process->vm);
+	assert_false(record->sent || record->answered);
+	assert_true(cookie > process->vm->last_sent);
+	assert_true(process->count < JOBS_SENT_MAX);
+	assert_false(play->draining[process->gpu]);
+	process->vm->last_sent = cookie;
+	record->sent = true;
+	record->job = action->job;
+	process->jobs[process->count++] = cookie;
+}
+
+static void forget_job(struct process *process, uint64_t cookie)
+{
+	for (unsigned int i = 0; process && i < process->count; i++) {
+		if (process->jobs[i] == cookie) {
+			process->count--;
+			memmove(&process->jobs[i], &process->jobs[i + 1],
+			        (process->count - i) * sizeof(process->jobs[0]));
+			return;
+		}
+	}
+}
+
+static void on_answer(struct play *play, const struct core_action *action)
+{
+	struct record *record = &play->records[action->cookie];
+
+	assert_in_range(action->cookie, 1, play->submitted);
+	assert_ptr_equal(action->payload, record);
+	assert_ptr_equal(action->owner, record->vm);
+	assert_false(record->answered);
+	assert_true(!action->result || action->result == &record->result_given);
+	assert_int_equal(action->result != NULL, record->result_given);
+	record->answered = true;
+	record->vm->unanswered--;
+	forget_job(process_of(play, record->vm), action->cookie);
+	play->reached->codes[action->answer.code]++;
+	if (action->answer.code == VGPU_CODE_RATE_LIMITED) {
+		assert_in_range(action->answer.detail, VGPU_BUSY_RATE, VGPU_BUSY_GPU_RESET);
+		assert_true(action->answer.retry_after_us > 0);
+		assert_false(record->sent);
+		play->reached->busy[action->answer.detail]++;
+	}
+	if (action->answer.code == VGPU_CODE_QUARANTINED)
+		assert_false(record->sent);
+}
+
+static void on_store(struct play *play, const struct core_action *action)
+{
+	assert_true(play->ticket_count < TICKETS);
+	play->tickets[play->ticket_count++] =
+		(struct ticket){action->store.ticket, action->store.quarantine};
+	play->reached->quarantines += action->store.quarantine;
+}
+
+static void on_drained(struct play *play, const struct core_action *action)
+{
+	assert_true(play->draining[action->gpu] && !play->drained[action->gpu]);
+	for (size_t i = 0; i < VMS; i++)
+		assert_true(!play->processes[i].vm || play->processes[i].gpu != action->gpu);
+	play->drained[action->gpu] = true;
+}
+
+static void on_gone(struct play *play, const struct core_action *action)
+{
+	struct vm_model *vm = action->owner;
+
+	assert_true(vm->exists && vm->removing);
+	assert_int_equal(vm->unanswered, 0);
+	assert_null(process_of(play, vm));
+	vm->exists = false;
+}
+
+static void (*const handlers[])(struct play *, const struct core_action *) = {
+	[CORE_ACTION_START_WORKER] = on_start, [CORE_ACTION_STOP_WORKER] = on_stop,
+	[CORE_ACTION_KILL_WORKER] = on_kill,   [CORE_ACTION_WORKER_STUCK] = on_stuck,
+	[CORE_ACTION_SEND_JOB] = on_send,      [CORE_ACTION_ANSWER] = on_answer,
+	[CORE_ACTION_STORE] = on_store,        [CORE_ACTION_GPU_DRAINED] = on_drained,
+	[CORE_ACTION_VM_GONE] = on_gone,
+};
+
+void play_drain(struct play *play)
+{
+	struct core_action action;
+
+	while (core_next_action(play->core, &action)) {
+		hash_in(play, (uint64_t)action.type << 32 | action.vm);
+		hash_in(play, action.generation << 8 | action.gpu);
+		hash_in(play, action.job);
+		hash_in(play, action.cookie << 8 | action.client);
+		hash_in(play, (uint64_t)action.answer.code << 32 | action.answer.detail);
+		hash_in(play, action.answer.retry_after_us);
+		play->reached->actions[action.type]++;
+		handlers[action.type](play, &action);
+	}
+}
+
+void play_look(struct play *play)
+{
+	const char *wrong = core_check(play->core);
+	uint32_t workers = 0;
+
+	if (wrong)
+		fail_msg("%s", wrong);
+	play_drain(play);
+	for (size_t i = 0; i < VMS; i++)
+		workers += play->processes[i].vm != NULL;
+	/* When max_workers is lowered none is taken away. */
+	assert_true(workers <= max_u64(play->workers, play->config.max_workers));
+	play->workers = workers;
+	for (size_t i = 0; i < VMS; i++) {
+		struct core_vm_stats stats;
+
+		if (!play->vms[i].exists)
+			continue;
+		core_vm_stats(play->core, play->now_ns, play->vms[i].number, &stats);
+		assert_int_equal(stats.depth, play->vms[i].unanswered);
+	}
+}

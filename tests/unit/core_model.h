@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A model of what is around a core, for random play: VMs, jobs and worker processes.
+ *
+ * It knows who may still expect what. Every action of the core goes through it and must
+ * make sense: each accepted job is sent at most once, in the order of its VM, to a worker
+ * that is there, and answered exactly once; refused jobs are never sent; workers are
+ * started, stopped and killed only in states where that means something.
+ */
+#ifndef TESTS_CORE_MODEL_H
+#define TESTS_CORE_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/core.h"
+
+enum {
+	VMS = 9,
+	GPUS = 3,
+	CLIENTS = 4,
+	QUEUE_MAX = 24,
+	JOBS_SENT_MAX = 4,
+	TICKETS = 64,
+};
+
+struct vm_model {
+	bool exists;
+	bool removing;
+	uint32_t number;
+	uint64_t last_sent; /* cookie */
+	uint64_t last_generation;
+	uint32_t last_gpu;
+	uint64_t unanswered;
+};
+
+struct record {
+	struct vm_model *vm;
+	uint64_t job; /* once it is sent */
+	bool sent;
+	bool answered;
+	bool result_given;
+};
+
+struct process {
+	struct vm_model *vm; /* NULL = free */
+	uint64_t generation;
+	uint32_t gpu;
+	bool ready, stopping, killed, stuck;
+	uint64_t jobs[JOBS_SENT_MAX]; /* cookies, oldest first */
+	unsigned int count;
+};
+
+struct ticket {
+	uint64_t number;
+	bool quarantine;
+};
+
+/* What was reached, over all seeds: a test that reaches nothing proves nothing. */
+struct reached {
+	uint64_t codes[VGPU_CODE_COUNT];
+	uint64_t busy[VGPU_BUSY_GPU_RESET + 1];
+	uint64_t actions[CORE_ACTION_VM_GONE + 1];
+	uint64_t quarantines, moves, stale, cancelled, waits;
+};
+
+struct play {
+	struct core_config config;
+	struct core *core;
+	uint64_t random;
+	uint64_t hash;
+	int64_t now_ns;
+	struct vm_model vms[VMS];
+	struct process processes[VMS];
+	struct record *records; /* by cookie */
+	uint64_t submitted;
+	struct ticket tickets[TICKETS];
+	unsigned int ticket_count;
+	bool draining[GPUS], drained[GPUS];
+	uint32_t workers; /* after the last event */
+	struct reached *reached;
+};
+
+/* The same numbers from the same seed. */
+uint64_t random_below(struct play *play, uint64_t bound);
+bool chance(struct play *play, uint64_t percent);
+
+/* Takes the core's actions, checks each, and does to the model what it says. */
+void play_drain(struct play *play);
+
+/* After an event: the invariants, the actions, and what core and model must agree on. */
+void play_look(struct play *play);
+
+#endif
