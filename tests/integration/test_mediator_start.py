@@ -320,6 +320,21 @@ def test_reload_tells_what_needs_a_restart(mediator):
     assert mediator.call("show-config")["legacy_socket"] == ""
 
 
+def test_limits_change_while_it_runs(mediator):
+    uuid = mediator.add_vm()
+    first = mediator.connect(uuid)
+    first.works()
+    mediator.configuration().write_text("max_connections_per_vm = 1\nmax_queue_per_vm = 2\n")
+    mediator.reload()
+    assert mediator.connect(uuid).ended() == b""
+    first.submit_all({n: (wire.OP_SPIN, [SPIN_US]) for n in range(1, 5)})
+    harness.wait_for(lambda: mediator.vm_status(uuid)["queue_depth"] == 2, "a full queue")
+    first.answers(4)
+    mediator.configuration().write_text("")
+    mediator.reload()
+    mediator.connect(uuid).works()
+
+
 def test_a_broken_file_changes_nothing(mediator):
     """A reload of a wrong configuration says where, and all goes on as before."""
     path = mediator.configuration()

@@ -61,16 +61,16 @@ def test_jobs_of_a_removed_vm_are_answered(mediator):
 
 def test_a_removed_vm_that_waits_for_a_place(new_mediator):
     """Its jobs are answered though nothing of it is left to wait for."""
-    mediator = new_mediator().start(max_workers=1)
+    mediator = new_mediator().start(max_workers=1, max_queue_per_vm=50)
     first, second = mediator.add_vms(1, 2)
     holder = mediator.connect(first)
     holder.submit(wire.OP_HANG)
     harness.wait_for(lambda: mediator.vm_status(first)["in_flight"] == 1, "the hanging job")
     device = mediator.connect(second)
     device.submit_all({n: (wire.OP_NOP,) for n in range(1, 101)})
-    harness.wait_for(lambda: mediator.vm_status(second)["queue_depth"] == 100, "its jobs")
+    harness.wait_for(lambda: mediator.vm_status(second)["queue_depth"] == 50, "a full queue")
     mediator.remove_vm(second)
-    answers = device.answers(100)
+    answers = device.answers(50)
     assert {answer.code for answer in answers.values()} == {wire.CANCELLED}
     assert device.ended() == b""
     os.kill(mediator.worker_pid(first), signal.SIGKILL)
