@@ -47,8 +47,8 @@ struct sched_vm_stats {
 	int32_t phi;     /* in force */
 	int64_t start_tag, finish_tag, key;
 	int64_t estimate_turn_ns, estimate_job_ns;
-	int64_t boost_ppm; /* the discount in force, parts per million of the estimate */
-	int64_t patience_ns; /* ready: how long the open turns must have lasted to let it in */
+	int64_t boost_ppm;     /* the discount in force, parts per million of the estimate */
+	int64_t patience_ns;   /* ready: how long the open turns must have lasted to let it in */
 	int64_t turn_bound_ns; /* no turn is charged more, by the longest job so far */
 };
 
@@ -70,14 +70,14 @@ struct sched_policy {
 	 * asked only while the VM has a job queued. Returns 0 or -ENOMEM. The caller owns *@out.
 	 */
 	int (*create)(struct sched **out, const struct sched_config *config,
-		      int64_t (*head_since_ns)(const void *owner), int64_t now_ns);
+	              int64_t (*head_since_ns)(const void *owner), int64_t now_ns);
 	void (*destroy)(struct sched *sched);
 	void (*configure)(struct sched *sched, int64_t now_ns, const struct sched_config *config);
 
 	/*
 	 * Adds a VM, disabled and without jobs. @priority (higher first), then @id break
-	 * ties; @id is unique here. @lag is what vm_remove() of the scheduler it comes from said, else 0. Returns 0
-	 * or -ENOMEM; the scheduler owns *@out until vm_remove().
+	 * ties; @id is unique here. @lag is what vm_remove() of the scheduler it comes from said,
+	 * else 0. Returns 0 or -ENOMEM; the scheduler owns *@out until vm_remove().
 	 */
 	int (*vm_add)(struct sched *sched, int64_t now_ns, struct sched_vm **out, uint32_t id,
 	              int32_t phi, uint32_t priority, int64_t lag, void *owner);

@@ -74,7 +74,7 @@ struct backend_ops {
 	 * more than a short job; 0 where the device is this very processor.
 	 */
 	int64_t linger_ns;
-/*
+	/*
 	 * Opens the device. 0, or a negative errno with *@failure filled. The caller
 	 * owns *@out and hands it to stop.
 	 */

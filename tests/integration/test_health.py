@@ -145,7 +145,7 @@ def test_gpu_lost_and_back(new_story):
     story = new_story()
     story.tell("lost")
     harness.wait_for(lambda: "lost" in story.codes(), "the loss")
-    assert story.gpu()["health"] in ("draining", "failed")
+    harness.wait_for(lambda: story.gpu()["health"] in ("draining", "failed"), "the drain")
     story.tell("back")
     harness.wait_for(lambda: "lost" not in story.codes(), "the return")
     story.mediator.call("resume")

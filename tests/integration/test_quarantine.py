@@ -132,6 +132,8 @@ def test_registry_locked_while_quarantine_is_stored(new_mediator):
     with mediator.registry() as registry:
         registry.execute("BEGIN EXCLUSIVE")
         faulty = device.submit(wire.OP_FAULT)
+        # Not sent to the worker that the fault takes with it.
+        harness.wait_for(lambda: mediator.vm_status(uuid)["worker"] == "none", "the worker's end")
         waiting = device.submit(wire.OP_NOP)
         answers = device.answers(2)
         assert answers[faulty].code == wire.CUDA
