@@ -16,6 +16,8 @@
 #include "base/socket.h"
 #include "base/stream.h"
 
+enum { ADMIN_ACCEPT_PAUSE_S = 1 };
+
 struct admin_client {
 	TAILQ_ENTRY(admin_client) link;
 	struct admin_server *server;
@@ -38,6 +40,7 @@ struct admin_server {
 	char path[108];
 	int fd;
 	struct event *readable;
+	struct event *accept_again;
 	TAILQ_HEAD(, admin_client) clients;
 	TAILQ_HEAD(, admin_call) calls;
 	uint32_t client_count;
@@ -195,14 +198,35 @@ static void on_end(void *owner, int reason UNUSED)
 
 static const struct stream_ops stream_ops = {.data = on_data, .end = on_end};
 
+/* Out of descriptors or memory: it would be tried again at once and for ever. */
+static void accept_failed(struct admin_server *server)
+{
+	static const struct timeval pause = {.tv_sec = ADMIN_ACCEPT_PAUSE_S};
+
+	if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)
+		return;
+	log_error("admin socket: cannot accept connections: %s", strerror(errno));
+	event_del(server->readable);
+	event_add(server->accept_again, &pause);
+}
+
+static void on_accept_again(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct admin_server *server = arg;
+
+	event_add(server->readable, NULL);
+}
+
 static void on_accept(evutil_socket_t fd, short what UNUSED, void *arg)
 {
 	struct admin_server *server = arg;
 	struct admin_client *client;
 	int peer = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-	if (peer < 0)
+	if (peer < 0) {
+		accept_failed(server);
 		return;
+	}
 	client = server->client_count < ADMIN_CLIENTS_MAX ? calloc(1, sizeof(*client)) : NULL;
 	if (!client) {
 		log_warning("admin socket: refused: %d connections are open", ADMIN_CLIENTS_MAX);
@@ -238,7 +262,8 @@ int admin_server_new(struct admin_server **out, struct event_base *base, const c
 		return r;
 	strcpy(server->path, path);
 	server->readable = event_new(base, server->fd, EV_READ | EV_PERSIST, on_accept, server);
-	if (!server->readable || event_add(server->readable, NULL) < 0)
+	server->accept_again = event_new(base, -1, 0, on_accept_again, server);
+	if (!server->readable || !server->accept_again || event_add(server->readable, NULL) < 0)
 		return -ENOMEM;
 	*out = TAKE_PTR(server);
 	return 0;
@@ -257,6 +282,8 @@ void admin_server_free(struct admin_server *server)
 		client_free(client);
 	if (server->readable)
 		event_free(server->readable);
+	if (server->accept_again)
+		event_free(server->accept_again);
 	if (server->fd >= 0) {
 		unlink(server->path);
 		close(server->fd);

@@ -25,6 +25,8 @@ struct features {
 	bool faults;
 	bool hangs;
 	bool deaths;
+	bool drains;
+	bool quarantines;
 	bool changes; /* of weight and priority */
 	bool comings; /* and goings */
 	bool slow_workers;
@@ -56,6 +58,8 @@ static struct features draw_features(struct sim_random *random)
 		.faults = one_in(random, 3),
 		.hangs = one_in(random, 3),
 		.deaths = one_in(random, 3),
+		.drains = one_in(random, 3),
+		.quarantines = one_in(random, 3),
 		.changes = one_in(random, 2),
 		.comings = one_in(random, 2),
 		.slow_workers = one_in(random, 2),
@@ -127,6 +131,7 @@ static void draw_event(struct scenario *scenario, struct sim_random *random,
 		[HAPPENS_WEIGHT] = features->changes, [HAPPENS_PRIORITY] = features->changes,
 		[HAPPENS_POOL] = features->moves,     [HAPPENS_HANG] = features->hangs,
 		[HAPPENS_FAULT] = features->faults,   [HAPPENS_DEATH] = features->deaths,
+		[HAPPENS_DRAIN] = features->drains,   [HAPPENS_QUARANTINE] = features->quarantines,
 	};
 
 	if (!wanted[event.what])
@@ -135,7 +140,8 @@ static void draw_event(struct scenario *scenario, struct sim_random *random,
 		event.value = log_between(random, 100, 10000);
 	else if (event.what == HAPPENS_PRIORITY)
 		event.value = between(random, 0, 2);
-	else if (event.what == HAPPENS_POOL)
+	else if (event.what == HAPPENS_POOL || event.what == HAPPENS_DRAIN ||
+	         event.what == HAPPENS_QUARANTINE)
 		event.value = between(random, 0, 1);
 	scenario->events[scenario->event_count++] = event;
 }

@@ -73,8 +73,9 @@ static const char *const load_names[LOAD_COUNT] = {
 };
 
 static const char *const happening_names[HAPPENS_COUNT] = {
-	[HAPPENS_WEIGHT] = "weight", [HAPPENS_PRIORITY] = "priority", [HAPPENS_POOL] = "pool",
-	[HAPPENS_HANG] = "hang",     [HAPPENS_FAULT] = "fault",       [HAPPENS_DEATH] = "death",
+	[HAPPENS_WEIGHT] = "weight", [HAPPENS_PRIORITY] = "priority",     [HAPPENS_POOL] = "pool",
+	[HAPPENS_HANG] = "hang",     [HAPPENS_FAULT] = "fault",           [HAPPENS_DEATH] = "death",
+	[HAPPENS_DRAIN] = "drain",   [HAPPENS_QUARANTINE] = "quarantine",
 };
 
 void scenario_init(struct scenario *scenario)

@@ -48,12 +48,14 @@ struct scenario_vm {
 };
 
 enum happening {
-	HAPPENS_WEIGHT,   /* value: hundredths */
-	HAPPENS_PRIORITY, /* value: enum vgpu_priority */
-	HAPPENS_POOL,     /* value: 0 or 1 */
-	HAPPENS_HANG,     /* the next job never ends */
-	HAPPENS_FAULT,    /* the next job fails on the GPU */
-	HAPPENS_DEATH,    /* the worker dies */
+	HAPPENS_WEIGHT,     /* value: hundredths */
+	HAPPENS_PRIORITY,   /* value: enum vgpu_priority */
+	HAPPENS_POOL,       /* value: 0 or 1 */
+	HAPPENS_HANG,       /* the next job never ends */
+	HAPPENS_FAULT,      /* the next job fails on the GPU */
+	HAPPENS_DEATH,      /* the worker dies */
+	HAPPENS_DRAIN,      /* value: 1 drains the VM's GPU, 0 gives it back */
+	HAPPENS_QUARANTINE, /* value: 1 quarantines the VM, 0 clears it */
 	HAPPENS_COUNT,
 };
 

@@ -240,10 +240,17 @@ static void happen(struct world *world, const struct scenario_event *event)
 	case HAPPENS_DEATH:
 		bury(world, &(struct dated){.vm = event->vm, .generation = vm->generation});
 		return;
+	case HAPPENS_DRAIN:
+		core_gpu_set_draining(world->core, world->now_ns,
+		                      core_vm_gpu(world->core, vm->core_vm), event->value != 0);
+		return;
+	case HAPPENS_QUARANTINE:
+		vm->quarantined = event->value != 0;
+		break;
 	case HAPPENS_COUNT:
 		return;
 	}
-	core_vm_set(world->core, world->now_ns, vm->core_vm, &vm->settings, false);
+	core_vm_set(world->core, world->now_ns, vm->core_vm, &vm->settings, vm->quarantined);
 }
 
 /* ---- Time ------------------------------------------------------------------------- */

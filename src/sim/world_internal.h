@@ -31,6 +31,7 @@ struct sim_vm {
 	struct vm_settings settings;
 	struct sim_random random;
 	uint64_t jobs;
+	bool quarantined; /* by an operator */
 	bool hang_next;
 	bool fault_next;
 	struct dated on_gpu[GPU_MODEL_STREAM]; /* in the context's stream, a ring */

@@ -347,6 +347,25 @@ def test_random_bytes(mediator, victim):
     assert len(mediator.log().splitlines()) < 400
 
 
+def test_descriptors_run_out(new_mediator):
+    """Who is there goes on, who comes waits; it is said, and nobody is turned away for good."""
+    mediator = new_mediator().start(prefix=["sh", "-c", 'ulimit -n 64; exec "$@"', "sh"])
+    uuids = mediator.add_vms(*range(1, 17))
+    first = mediator.connect(uuids[0])
+    first.works()
+    with contextlib.ExitStack() as stack:
+        for uuid in uuids[1:]:
+            for _ in range(CONNECTIONS_MAX):
+                stack.enter_context(harness.Device(mediator.socket_of(uuid)))
+        mediator.says("cannot accept connections: Too many open files")
+        stack.enter_context(mediator.connect_admin())
+        mediator.says("admin socket: cannot accept connections")
+        first.works()
+        assert mediator.log().count("cannot accept") < 1000
+    mediator.status()
+    mediator.connect(uuids[-1]).works()
+
+
 # ---- The admin socket -------------------------------------------------------
 
 
