@@ -346,6 +346,45 @@ static json_t *describe_xids(const struct health *health)
 	return object;
 }
 
+/* Finds the VM whose worker has a process id. */
+struct worker_search {
+	int32_t pid;
+	int64_t vm; /* the core's number; -1 = none of ours */
+};
+
+static void look_at_worker(void *context, const struct worker_info *info)
+{
+	struct worker_search *search = context;
+
+	if (info->pid == search->pid)
+		search->vm = info->vm;
+}
+
+/* Who holds GPU memory, so that what nobody should hold is seen. */
+static json_t *describe_processes(const struct watched *gpu)
+{
+	struct mediator *mediator = gpu->watch->mediator;
+	const struct nvml_reading *reading = &gpu->last;
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < reading->process_count; i++) {
+		struct worker_search search = {.pid = reading->processes[i].pid, .vm = -1};
+		const struct vm_entry *entry;
+		const char *uuid = NULL;
+
+		worker_host_walk(mediator->workers, look_at_worker, &search);
+		TAILQ_FOREACH (entry, &mediator->vms, link) {
+			if (entry->core_vm == search.vm)
+				uuid = entry->uuid;
+		}
+		json_array_append_new(list,
+		                      json_pack("{s:i, s:f, s:o}", "pid", (int)search.pid, "mib",
+		                                (double)reading->processes[i].bytes / 1048576,
+		                                "vm_uuid", uuid ? json_string(uuid) : json_null()));
+	}
+	return list;
+}
+
 static void put_value(json_t *object, const char *key, const struct health_reading *reading,
                       enum health_value value, double scale)
 {
@@ -369,6 +408,8 @@ void gpu_watch_describe(const struct gpu_watch *watch, uint32_t index, json_t *o
 	json_object_set_new(object, "xids", describe_xids(gpu->health));
 	if (!gpu->has_reading)
 		return;
+	if (gpu->last.processes_known)
+		json_object_set_new(object, "processes", describe_processes(gpu));
 	for (enum health_value v = 0; v < HEALTH_VALUE_COUNT; v++)
 		put_value(object, health_value_names[v], &gpu->last.health, v, 1);
 	put_value(object, "temperature_c", &gpu->last.health, HEALTH_TEMPERATURE_C, 1);

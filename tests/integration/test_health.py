@@ -224,8 +224,18 @@ def test_drain_and_resume_by_hand(new_story):
     story.device.works()
 
 
-def test_memory_of_each_process_is_told(new_story):
+def test_readings_are_told(new_story):
     story = new_story()
     story.tell("temperature 61")
     harness.wait_for(lambda: story.gpu().get("temperature_c") == 61, "the reading")
     assert metric(story.mediator, "vgpu_gpu_temperature_celsius") == 61
+
+
+def test_memory_of_each_process_is_told_and_whose_it_is(new_story):
+    story = new_story()
+    [worker] = story.mediator.workers()
+    story.tell(f"processes {worker['pid']}:{520 << 20} 1:{64 << 20}")
+    harness.wait_for(lambda: len(story.gpu().get("processes", [])) == 2, "two processes")
+    ours, other = story.gpu()["processes"]
+    assert (ours["vm_uuid"], ours["mib"]) == (worker["vm_uuid"], 520)
+    assert (other["pid"], other["vm_uuid"]) == (1, None)
