@@ -126,7 +126,4 @@ struct sched_policy {
 /* Start-time fair queuing over charged GPU time. */
 extern const struct sched_policy sched_fair;
 
-/* One job at a time, VM after VM. */
-extern const struct sched_policy sched_round_robin;
-
 #endif

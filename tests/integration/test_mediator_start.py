@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """How the mediator starts, refuses to start, is told things by signals, and ends."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -409,15 +410,12 @@ def test_the_legacy_socket_and_unknown_vm_ids(legacy):
 def test_the_legacy_socket_is_bounded(legacy):
     mediator, path = legacy
     mediator.add_vm(7)
-    devices = [harness.Device(path, vm_id=7) for _ in range(6)]
-    for device in devices:
-        device.send(wire.MSG_PING)
-    alive = 0
-    for device in devices:
-        with device:
-            header = device.sock.recv(20)
-            alive += header != b""
-    assert alive == 4
+    with contextlib.ExitStack() as stack:
+        devices = [stack.enter_context(harness.Device(path, vm_id=7)) for _ in range(6)]
+        for device in devices:
+            device.send(wire.MSG_PING)
+        headers = [device.sock.recv(20) for device in devices]
+    assert [header != b"" for header in headers].count(True) == 4
     mediator.says("too many connections")
 
 

@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "round_robin.h"
+
 enum { WORLD_TICKS = 100000 }; /* in one world_pass(): more is a deadline that never ends */
 
 struct world *world_new(void)

@@ -19,6 +19,8 @@
 
 #include <cmocka.h>
 
+#include "round_robin.h"
+
 #include "base/clock.h"
 #include "base/util.h"
 

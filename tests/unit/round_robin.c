@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Round robin: one job at a time on the GPU, VM after VM.
- *
- * The simplest policy there is. It shares the number of jobs, not GPU time; it is the
- * yardstick for what a fair policy gives, and exact about who runs when.
- */
+/* See round_robin.h. */
+#include "round_robin.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/queue.h>
 
 #include "base/util.h"
-#include "core/sched.h"
 
 struct sched_vm {
 	TAILQ_ENTRY(sched_vm) all_link;
