@@ -23,8 +23,8 @@
 #include <stdint.h>
 
 #include "base/util.h"
-#include "core/histogram.h"
-#include "core/sched.h"
+#include "core/count/histogram.h"
+#include "core/schedule/sched.h"
 #include "core/settings.h"
 #include "vgpu/protocol.h"
 

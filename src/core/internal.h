@@ -2,12 +2,14 @@
 /*
  * What the files of the core share among themselves; nobody else includes it.
  *
- *   core.c    events in, actions out, time
- *   vms.c     VMs come, change, move between GPUs and go
- *   jobs.c    a job's life: accepted, sent, answered
- *   workers.c a worker's life, and every deadline that hangs on it
- *   quarantine.c what faults lead to
- *   check.c   the invariants
+ *   core.c       events in, actions out, time
+ *   vms.c        VMs come, change, move between GPUs and go
+ *   jobs.c       a job's life: accepted, sent, answered
+ *   schedule/    which VM's job is next
+ *   limit/       what one VM may submit and use
+ *   watch/       workers' lives and deadlines, faults, quarantine, GPU health
+ *   count/       histograms
+ *   check.c      the invariants
  */
 #ifndef CORE_INTERNAL_H
 #define CORE_INTERNAL_H
@@ -15,9 +17,9 @@
 #include <sys/queue.h>
 
 #include "core/core.h"
-#include "core/faults.h"
-#include "core/heap.h"
-#include "core/limit.h"
+#include "core/limit/limit.h"
+#include "core/schedule/heap.h"
+#include "core/watch/faults.h"
 
 enum job_state {
 	JOB_FREE,      /* in core.free_jobs */

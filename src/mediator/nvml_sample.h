@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "base/clock.h"
-#include "core/health.h"
+#include "core/watch/health.h"
 #include "mediator/nvml_api.h"
 
 enum { NVML_PROCESSES_MAX = 256 };

@@ -6,7 +6,7 @@
 #ifndef SIM_POLICIES_H
 #define SIM_POLICIES_H
 
-#include "core/sched.h"
+#include "core/schedule/sched.h"
 
 /* The hardware alone: every job goes to the GPU at once. */
 extern const struct sched_policy sched_driver;

@@ -13,7 +13,7 @@
 #include <stdio.h>
 
 #include "base/util.h"
-#include "core/sched.h"
+#include "core/schedule/sched.h"
 #include "core/settings.h"
 
 enum {

@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 COPIED = ["src/base", "src/proto", "src/core", "src/sim", "include", "tests/unit", "tests/scenarios"]
 LIMIT_S = 150
 
-# (the rule that goes, file in src/core, text, what takes its place)
+# (the rule that goes, file in src/core/schedule, text, what takes its place)
 MUTATIONS = [
     ("weights divide charges", "sched_fair.h",
      "(FAIR_TAG_SCALE * vm->used_ns + vm->tag_remainder) / vm->phi",
@@ -141,13 +141,13 @@ def prepare(copy):
 
 
 def build(copy):
-    core = [p for p in (copy / "src/core").glob("*.c") if not p.name.startswith("health")]
+    core = [p for p in (copy / "src/core").rglob("*.c") if not p.name.startswith("health")]
     flags = ["-std=gnu11", "-O1", "-g", "-w", "-D_GNU_SOURCE", f"-I{copy}/src", f"-I{copy}/include"]
     sim = list((copy / "src/sim").glob("*.c"))
     fair = [p for p in core if p.name.startswith(("sched_fair", "run_list"))]
     scripts = [copy / "tests/unit/test_sched_fair.c"]
     lockstep = [copy / "tests/unit" / n for n in ("test_sched_lockstep.c", "sched_naive.c")]
-    run_list = [copy / "tests/unit/test_sched_run_list.c", copy / "src/core/run_list.c"]
+    run_list = [copy / "tests/unit/test_sched_run_list.c", copy / "src/core/schedule/run_list.c"]
     for out, sources, libraries in [
         ("vgpu-sim", sim + core, ["-linih", "-ljansson", "-lm"]),
         ("test_sched_fair", scripts + fair, ["-lcmocka"]),
@@ -181,7 +181,7 @@ def first_that_fails(copy):
 
 def try_mutation(copy, mutation):
     rule, file, text, instead = mutation
-    path = copy / "src/core" / file
+    path = copy / "src/core/schedule" / file
     original = path.read_text()
     if original.count(text) != 1:
         return f"TEXT NOT FOUND ONCE in {file}"

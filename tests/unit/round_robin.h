@@ -7,7 +7,7 @@
 #ifndef TESTS_ROUND_ROBIN_H
 #define TESTS_ROUND_ROBIN_H
 
-#include "core/sched.h"
+#include "core/schedule/sched.h"
 
 extern const struct sched_policy sched_round_robin;
 

@@ -7,7 +7,7 @@
 #ifndef TESTS_SCHED_NAIVE_H
 #define TESTS_SCHED_NAIVE_H
 
-#include "core/sched.h"
+#include "core/schedule/sched.h"
 
 /* At most NAIVE_VMS VMs at once. */
 enum { NAIVE_VMS = 64 };

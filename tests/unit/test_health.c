@@ -3,7 +3,7 @@
  * The health of a GPU: every rule with its hold times, every Xid, and the stories that
  * operators live through, with a clock that the test turns.
  */
-#include "core/health.h"
+#include "core/watch/health.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

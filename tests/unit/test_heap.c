@@ -3,7 +3,7 @@
  * The intrusive heap: on random operations it is compared with a plain array that is
  * searched from end to end.
  */
-#include "core/heap.h"
+#include "core/schedule/heap.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,7 +3,7 @@
  * The histogram of durations: nothing is lost, percentiles are within 1/32 of the
  * truth, counts up to a bound are exact where the buckets end.
  */
-#include "core/histogram.h"
+#include "core/count/histogram.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,7 +3,7 @@
  * The limits against a second opinion: jobs per second as a bucket of tokens, GPU time
  * as a plain account, both to the nanosecond; and what a limit that changes leaves.
  */
-#include "core/limit.h"
+#include "core/limit/limit.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

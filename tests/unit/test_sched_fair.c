@@ -2,7 +2,7 @@
 /*
  * The fair scheduler's rules one by one, on scripts small enough to follow by hand.
  */
-#include "core/sched.h"
+#include "core/schedule/sched.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -14,7 +14,7 @@
 
 #include "base/clock.h"
 #include "base/util.h"
-#include "core/sched.h"
+#include "core/schedule/sched.h"
 #include "sched_naive.h"
 
 #define MS NS_PER_MS

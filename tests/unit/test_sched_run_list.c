@@ -3,7 +3,7 @@
  * The run list: who has the GPU when, by the rules the hardware was measured to
  * follow.
  */
-#include "core/run_list.h"
+#include "core/schedule/run_list.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -20,8 +20,8 @@
 
 #include "base/clock.h"
 #include "base/util.h"
-#include "core/run_list.h"
-#include "core/sched.h"
+#include "core/schedule/run_list.h"
+#include "core/schedule/sched.h"
 
 enum {
 	FAIR_TAG_SCALE = 256,

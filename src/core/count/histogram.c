@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* See histogram.h. */
-#include "core/histogram.h"
+#include "core/count/histogram.h"
 
 #include "base/util.h"
 

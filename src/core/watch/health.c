@@ -8,7 +8,7 @@
  * answers again, or the driver takes its wish for a reset back. ECC counters that fall
  * are no sign of one: an operator can clear them.
  */
-#include "core/health.h"
+#include "core/watch/health.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "core/health_rules.h"
+#include "core/watch/health_rules.h"
 
 #define NEVER INT64_MIN
 

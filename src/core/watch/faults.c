@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* See faults.h. */
-#include "core/faults.h"
+#include "core/watch/faults.h"
 
 #include <string.h>
 

@@ -4,7 +4,7 @@
  * are about equal and follow each other without regard to who wakes; a context woken
  * beside one other waits for the slice's end, one woken beside several for the round.
  */
-#include "core/run_list.h"
+#include "core/schedule/run_list.h"
 
 #include <assert.h>
 

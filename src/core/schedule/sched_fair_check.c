@@ -4,7 +4,7 @@
  * event. Bounds that relate two VMs over time are checked by the simulator, which
  * sees their history.
  */
-#include "core/sched_fair.h"
+#include "core/schedule/sched_fair.h"
 
 int64_t fair_turn_bound_ns(const struct sched *sched, const struct sched_vm *vm)
 {

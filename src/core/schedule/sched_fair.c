@@ -16,7 +16,7 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "core/sched_fair.h"
+#include "core/schedule/sched_fair.h"
 
 static void set_config(struct sched *sched, const struct sched_config *config)
 {

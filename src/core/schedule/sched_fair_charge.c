@@ -4,7 +4,7 @@
  * that has the GPU by the run list, to the oldest open turn where all turns wait for
  * their next job, or to nobody.
  */
-#include "core/sched_fair.h"
+#include "core/schedule/sched_fair.h"
 
 static struct sched_vm *vm_of_run(struct run_node *node)
 {

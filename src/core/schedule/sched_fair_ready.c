@@ -11,7 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "core/sched_fair.h"
+#include "core/schedule/sched_fair.h"
 
 static bool before(const struct sched_vm *a, const struct sched_vm *b)
 {

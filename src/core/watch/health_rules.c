@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* See health_rules.h. */
-#include "core/health_rules.h"
+#include "core/watch/health_rules.h"
 
 #include "base/clock.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* See limit.h. */
-#include "core/limit.h"
+#include "core/limit/limit.h"
 
 #include "base/clock.h"
 #include "base/util.h"

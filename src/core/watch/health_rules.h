@@ -6,7 +6,7 @@
 #ifndef CORE_HEALTH_RULES_H
 #define CORE_HEALTH_RULES_H
 
-#include "core/health.h"
+#include "core/watch/health.h"
 
 /* Worst first: the order in which they are listed. */
 enum health_code {

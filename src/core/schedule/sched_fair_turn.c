@@ -11,7 +11,7 @@
  */
 #include <assert.h>
 
-#include "core/sched_fair.h"
+#include "core/schedule/sched_fair.h"
 
 int64_t fair_wait_ns(const struct sched *sched, const struct sched_vm *vm)
 {

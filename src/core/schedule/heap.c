@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* See heap.h. J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7(6), 1964. */
-#include "core/heap.h"
+#include "core/schedule/heap.h"
 
 #include <errno.h>
 #include <stddef.h>
