@@ -158,10 +158,8 @@ const struct command admin_commands[] = {
 
 	METRICS("show-metrics", "What the VMs did"),
 	METRICS("metrics", "The same as show-metrics"),
-	{.name = "show-health",
-         .summary = "The GPUs, and what is wrong with them",
-         .run = command_health},
-	{.name = "health", .summary = "The same as show-health", .run = command_health},
+	VIEW("show-health", "The GPUs, and what is wrong with them", &live_health),
+	VIEW("health", "The same as show-health", &live_health),
 	{.name = "drain",
          .summary = "Take a GPU out of service",
          .options = BIT(GPU),

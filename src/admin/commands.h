@@ -38,7 +38,6 @@ enum admin_exit command_live(struct admin *admin);
 enum admin_exit command_show_config(struct admin *admin);
 enum admin_exit command_metrics(struct admin *admin);
 enum admin_exit command_cancel_job(struct admin *admin);
-enum admin_exit command_health(struct admin *admin);
 enum admin_exit command_drain(struct admin *admin);
 enum admin_exit command_reload(struct admin *admin);
 

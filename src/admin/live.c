@@ -84,13 +84,33 @@ static const struct column metric_columns[] = {
 	{NULL, NULL, COLUMN_TEXT},
 };
 
+/* Below the table of the GPUs: why one of them is not well, and what to do. */
+static void print_reasons(const json_t *gpus)
+{
+	const json_t *gpu, *reason;
+	size_t i, j;
+
+	json_array_foreach (gpus, i, gpu) {
+		json_array_foreach (json_object_get(gpu, "reasons"), j, reason) {
+			const char *message = json_string_value(json_object_get(reason, "message"));
+			const char *remedy = json_string_value(json_object_get(reason, "remedy"));
+			char *text CLEANUP(freep) = text_escape(message ? message : "");
+
+			printf("GPU %zu: %s; %s\n", i, text ? text : "", remedy ? remedy : "");
+		}
+	}
+}
+
 const struct live_view live_connections = {"show-connections", "connections", connection_columns,
-                                           "no VM is connected"};
+                                           "no VM is connected", NULL};
 const struct live_view live_jobs = {"list-jobs", "jobs", job_columns,
-                                    "no job is waiting or running"};
+                                    "no job is waiting or running", NULL};
 const struct live_view live_workers = {"list-workers", "workers", worker_columns,
-                                       "no worker is running"};
-const struct live_view live_metrics = {"status", "vms", metric_columns, "no VM is registered"};
+                                       "no worker is running", NULL};
+const struct live_view live_metrics = {"status", "vms", metric_columns, "no VM is registered",
+                                       NULL};
+const struct live_view live_health = {"health", "gpus", live_gpu_columns, "there is no GPU",
+                                      print_reasons};
 
 static enum admin_exit view_show(struct admin *admin, const struct live_view *view)
 {
@@ -109,8 +129,11 @@ static enum admin_exit view_show(struct admin *admin, const struct live_view *vi
 		printf("%s\n", view->none);
 		return admin_answer(admin, json_pack("{s:o}", view->key, rows));
 	}
-	return admin_answer_table(admin, json_pack("{s:o}", view->key, rows), view->key,
-	                          view->columns);
+	status = admin_answer_table(admin, json_pack("{s:o}", view->key, rows), view->key,
+	                            view->columns);
+	if (status == ADMIN_DONE && !admin->json && view->below)
+		view->below(rows);
+	return status;
 }
 
 enum admin_exit command_live(struct admin *admin)
@@ -155,37 +178,6 @@ enum admin_exit command_metrics(struct admin *admin)
 	status = admin_answer(admin, result);
 	return text ? status
 	            : admin_fail(admin, ADMIN_FAILED, "the mediator answered without metrics");
-}
-
-static void print_reasons(const json_t *gpus)
-{
-	const json_t *gpu, *reason;
-	size_t i, j;
-
-	json_array_foreach (gpus, i, gpu) {
-		json_array_foreach (json_object_get(gpu, "reasons"), j, reason) {
-			const char *message = json_string_value(json_object_get(reason, "message"));
-			const char *remedy = json_string_value(json_object_get(reason, "remedy"));
-			char *text CLEANUP(freep) = text_escape(message ? message : "");
-
-			printf("GPU %zu: %s; %s\n", i, text ? text : "", remedy ? remedy : "");
-		}
-	}
-}
-
-enum admin_exit command_health(struct admin *admin)
-{
-	json_t *result = NULL;
-	enum admin_exit status = admin_call(admin, "health", NULL, &result);
-
-	if (status != ADMIN_DONE)
-		return status;
-	json_incref(result);
-	status = admin_answer_table(admin, result, "gpus", live_gpu_columns);
-	if (!admin->json)
-		print_reasons(json_object_get(result, "gpus"));
-	json_decref(result);
-	return status;
 }
 
 enum admin_exit command_drain(struct admin *admin)

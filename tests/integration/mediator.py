@@ -479,9 +479,10 @@ class Mediator:
         return int(process_status(self.process.pid, "VmRSS")[0])
 
     def assert_grown_less(self, before_kib, most_kib):
-        """An AddressSanitizer build needs several times the memory for the same."""
+        """A build with a sanitizer needs several times the memory for the same."""
         grown_kib = self.rss_kib() - before_kib
-        if b"__asan_init" in PROGRAM.read_bytes():
+        program = PROGRAM.read_bytes()
+        if b"__asan_init" in program or b"__tsan_init" in program:
             most_kib *= 8
         assert grown_kib < most_kib, f"it has grown by {grown_kib} KiB, not {most_kib} at most"
 

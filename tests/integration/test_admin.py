@@ -2,6 +2,7 @@
 """vgpu-admin from the outside: every command, every exit status, and what it makes of
 an xe and of a mediator that behave oddly."""
 
+import copy
 import json
 import os
 import pathlib
@@ -172,6 +173,8 @@ ANSWERS = {
                "queue_depth": 3, "gpus": [{"index": 0, "uuid": "GPU-1", "name": "H100",
                                            "health": "ok"}],
                "vms": [LIVE_VM], "database": {"path": "/x", "ok": True}},
+    "health": {"gpus": [{"index": 0, "uuid": "GPU-1", "name": "H100", "health": "degraded",
+                         "reasons": []}]},
     "reload": {"added": 1, "removed": 0, "changed": ["web: weight 1.00 -> 2.00"], "errors": []},
     "show-metrics": {"text": "# HELP vgpu_workers w\nvgpu_workers 1\n"},
     "show-connections": {"connections": [{"vm_uuid": UUID1, "vm_name": "web", "peer_pid": 77,
@@ -189,7 +192,7 @@ ANSWERS = {
 
 @pytest.fixture
 def mediator(host):
-    served = Mediator(host.socket, dict(ANSWERS))
+    served = Mediator(host.socket, copy.deepcopy(ANSWERS))
     yield served
     served.close()
 
@@ -610,7 +613,7 @@ def test_status_with_a_mediator(registered, mediator):
     ("show-connections", "connections", ["77", "65540"]),
     ("list-jobs", "jobs", ["8", "add", "queued", "1.5 ms"]),
     ("list-workers", "workers", ["99", "ready", "8.0 s"]),
-    ("show-health", "gpus", ["H100", "ok"]),
+    ("show-health", "gpus", ["H100", "degraded"]),
     ("health", "gpus", ["GPU-1"]),
     ("show-metrics", "vms", ["41", "2.0 ms", "1 min 1 s"]),
 ])
@@ -622,6 +625,12 @@ def test_live_views(host, mediator, command, key, words):
     mediator.answers[mediator.methods()[0]] = {}
     assert host.json(command)[key] == []
     assert len(host.ok(command).splitlines()) == 1
+
+
+def test_why_a_gpu_is_not_well(host, mediator):
+    gpu, = mediator.answers["health"]["gpus"]
+    gpu["reasons"] = [{"message": "too \x1b hot", "remedy": "check the fans"}]
+    assert host.ok("health").splitlines()[-1] == "GPU 0: too \\x1b hot; check the fans"
 
 
 def test_metrics_as_served(host, mediator):
