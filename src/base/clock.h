@@ -22,6 +22,12 @@ static inline int64_t clock_monotonic_ns(void)
 	return (int64_t)now.tv_sec * NS_PER_SEC + now.tv_nsec;
 }
 
+/* For people and programs that count in seconds. */
+static inline double clock_seconds(int64_t ns)
+{
+	return (double)ns / (double)NS_PER_SEC;
+}
+
 /* Seconds since the epoch. */
 static inline int64_t clock_realtime_s(void)
 {

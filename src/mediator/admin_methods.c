@@ -12,11 +12,6 @@
 
 /* ---- Pieces of answers ------------------------------------------------------------- */
 
-static double to_seconds(int64_t ns)
-{
-	return (double)ns / (double)NS_PER_SEC;
-}
-
 static json_int_t percentile_us(const struct histogram *histogram, uint32_t permille)
 {
 	return (json_int_t)(histogram_percentile_ns(histogram, permille) / NS_PER_US);
@@ -95,7 +90,7 @@ static json_t *vm_status(struct mediator *mediator, const struct vm_entry *entry
 	put(object, "p95_us", json_integer(percentile_us(stats.latency, 950)));
 	put(object, "p99_us", json_integer(percentile_us(stats.latency, 990)));
 	put_shares(object, mediator, entry, gpus);
-	put(object, "charged_s", json_real(to_seconds(stats.sched.charged_ns)));
+	put(object, "charged_s", json_real(clock_seconds(stats.sched.charged_ns)));
 	return object;
 }
 
@@ -107,7 +102,7 @@ static json_t *gpu_status(struct mediator *mediator, uint32_t index)
 
 	core_gpu_stats(mediator->core, index, &stats);
 	object = json_pack("{s:i, s:s, s:s, s:f, s:I, s:i, s:i}", "index", (int)index, "uuid",
-	                   gpu->uuid, "name", gpu->name, "busy_s", to_seconds(stats.busy_ns),
+	                   gpu->uuid, "name", gpu->name, "busy_s", clock_seconds(stats.busy_ns),
 	                   "context_switches", (json_int_t)stats.context_switches, "ready",
 	                   (int)stats.ready, "open", (int)stats.open);
 	if (object)
@@ -148,14 +143,15 @@ static void on_status(void *owner, struct admin_call *call, const json_t *params
 	for (uint32_t i = 0; i < mediator->gpus.count; i++)
 		json_array_append_new(gpus, gpu_status(mediator, i));
 	core_stats(mediator->core, &stats);
-	admin_call_result(
-		call, json_pack("{s:s, s:i, s:f, s:s, s:o, s:o, s:i, s:i, s:I, s:{s:s, s:b}}",
-	                        "version", VGPU_VERSION, "pid", (int)getpid(), "uptime_s",
-	                        to_seconds(clock_monotonic_ns() - mediator->started_ns), "backend",
-	                        mediator->gpus.cuda ? "cuda" : "cpu", "gpus", gpus, "vms", vms,
-	                        "queue_depth", (int)stats.jobs, "workers", (int)stats.workers,
-	                        "stale_events", (json_int_t)stats.stale_events, "database", "path",
-	                        mediator->config.db, "ok", (int)store_ok(mediator->store)));
+	admin_call_result(call,
+	                  json_pack("{s:s, s:i, s:f, s:s, s:o, s:o, s:i, s:i, s:I, s:{s:s, s:b}}",
+	                            "version", VGPU_VERSION, "pid", (int)getpid(), "uptime_s",
+	                            clock_seconds(clock_monotonic_ns() - mediator->started_ns),
+	                            "backend", mediator->gpus.cuda ? "cuda" : "cpu", "gpus", gpus,
+	                            "vms", vms, "queue_depth", (int)stats.jobs, "workers",
+	                            (int)stats.workers, "stale_events",
+	                            (json_int_t)stats.stale_events, "database", "path",
+	                            mediator->config.db, "ok", (int)store_ok(mediator->store)));
 }
 
 static void on_reload(void *owner, struct admin_call *call, const json_t *params UNUSED)
@@ -193,7 +189,8 @@ static void add_connection(void *context, const struct guest_connection *connect
 		return;
 	put(object, "peer_pid", json_integer(connection->pid));
 	put(object, "peer_uid", json_integer(connection->uid));
-	put(object, "since_s", json_real(to_seconds(clock_monotonic_ns() - connection->since_ns)));
+	put(object, "since_s",
+	    json_real(clock_seconds(clock_monotonic_ns() - connection->since_ns)));
 	put(object, "requests", json_integer((json_int_t)connection->requests));
 	put(object, "extended", json_boolean(connection->extended));
 	put(object, "paused", json_boolean(listing->entry->full));
@@ -211,21 +208,10 @@ static void on_show_connections(void *owner, struct admin_call *call, const json
 	admin_call_result(call, json_pack("{s:o}", "connections", listing.list));
 }
 
-static const struct vm_entry *find_core_vm(const struct mediator *mediator, uint32_t core_vm)
-{
-	const struct vm_entry *entry;
-
-	TAILQ_FOREACH (entry, &mediator->vms, link) {
-		if (entry->core_vm == core_vm)
-			return entry;
-	}
-	return NULL;
-}
-
 static void add_worker(void *context, const struct worker_info *info)
 {
 	struct listing *listing = context;
-	const struct vm_entry *entry = find_core_vm(listing->mediator, info->vm);
+	const struct vm_entry *entry = vm_table_find(listing->mediator, info->vm);
 	json_t *object = entry ? vm_identity(entry) : NULL;
 	struct core_vm_stats stats;
 
@@ -239,7 +225,7 @@ static void add_worker(void *context, const struct worker_info *info)
 	put(object, "backend", json_string(listing->mediator->gpus.cuda ? "cuda" : "cpu"));
 	put(object, "gpu", json_integer(stats.gpu));
 	put(object, "device", text_or_null(info->device.name));
-	put(object, "age_s", json_real(to_seconds(clock_monotonic_ns() - info->since_ns)));
+	put(object, "age_s", json_real(clock_seconds(clock_monotonic_ns() - info->since_ns)));
 	put(object, "in_flight", json_integer(stats.in_flight));
 	json_array_append_new(listing->list, object);
 }

@@ -125,6 +125,8 @@ struct vm_table_report {
 /* Makes what is served equal to @snapshot, adding to @report. */
 void vm_table_apply(struct mediator *mediator, const struct store_snapshot *snapshot,
                     struct vm_table_report *report);
+/* By the core's number; NULL: there is none. */
+const struct vm_entry *vm_table_find(const struct mediator *mediator, uint32_t core_vm);
 /* VM_GONE has come. */
 void vm_table_forget(struct mediator *mediator, struct vm_entry *entry);
 void vm_table_free(struct mediator *mediator);

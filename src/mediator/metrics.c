@@ -12,14 +12,8 @@
 
 #include "base/clock.h"
 #include "mediator/internal.h"
+#include "mediator/metrics_format.h"
 #include "mediator/metrics_gpu.h"
-
-/* Upper bounds of latency buckets, ns. */
-static const int64_t bucket_bounds_ns[] = {
-	100 * NS_PER_US, 250 * NS_PER_US, 500 * NS_PER_US, NS_PER_MS,       2500 * NS_PER_US,
-	5 * NS_PER_MS,   10 * NS_PER_MS,  25 * NS_PER_MS,  50 * NS_PER_MS,  100 * NS_PER_MS,
-	250 * NS_PER_MS, NS_PER_SEC,      5 * NS_PER_SEC,  30 * NS_PER_SEC, 120 * NS_PER_SEC,
-};
 
 /* What the rows of one VM are written from, gathered once. */
 struct vm_figures {
@@ -42,42 +36,9 @@ struct global_metric {
 	void (*write)(FILE *out, const char *name, struct mediator *mediator);
 };
 
-static double to_seconds(int64_t ns)
-{
-	return (double)ns / (double)NS_PER_SEC;
-}
-
-/* A label's value: backslash, quote and newline escaped, other control characters dropped. */
-static void write_label(FILE *out, const char *label, const char *value)
-{
-	fprintf(out, "%s=\"", label);
-	for (const char *p = value ? value : ""; *p; p++) {
-		if (*p == '\\' || *p == '"')
-			fprintf(out, "\\%c", *p);
-		else if (*p == '\n')
-			fputs("\\n", out);
-		else if ((unsigned char)*p >= ' ')
-			fputc(*p, out);
-	}
-	fputc('"', out);
-}
-
 static void write_vm_value(FILE *out, const char *name, const struct vm_figures *vm, double value)
 {
 	fprintf(out, "%s{vm_uuid=\"%s\"} %.9g\n", name, vm->entry->uuid, value);
-}
-
-/* A histogram's lines; @label is its label with value, without braces. */
-static void write_histogram(FILE *out, const char *name, const char *label,
-                            const struct histogram *histogram)
-{
-	for (size_t i = 0; i < ARRAY_LEN(bucket_bounds_ns); i++)
-		fprintf(out, "%s_bucket{%s,le=\"%g\"} %" PRIu64 "\n", name, label,
-		        to_seconds(bucket_bounds_ns[i]),
-		        histogram_count_at_most(histogram, bucket_bounds_ns[i]));
-	fprintf(out, "%s_bucket{%s,le=\"+Inf\"} %" PRIu64 "\n", name, label, histogram->count);
-	fprintf(out, "%s_sum{%s} %.9g\n", name, label, to_seconds((int64_t)histogram->sum_ns));
-	fprintf(out, "%s_count{%s} %" PRIu64 "\n", name, label, histogram->count);
 }
 
 /* ---- Of a VM --------------------------------------------------------------------- */
@@ -85,7 +46,7 @@ static void write_histogram(FILE *out, const char *name, const char *label,
 static void write_info(FILE *out, const char *name, const struct vm_figures *vm)
 {
 	fprintf(out, "%s{vm_uuid=\"%s\",", name, vm->entry->uuid);
-	write_label(out, "vm", vm->entry->name);
+	metrics_write_label(out, "vm", vm->entry->name);
 	fprintf(out, ",pool=\"%c\",priority=\"%s\"} 1\n", pool_letter(vm->entry->settings.pool),
 	        priority_name(vm->entry->settings.priority));
 }
@@ -118,12 +79,12 @@ static void write_faults(FILE *out, const char *name, const struct vm_figures *v
 
 static void write_charged(FILE *out, const char *name, const struct vm_figures *vm)
 {
-	write_vm_value(out, name, vm, to_seconds(vm->stats.sched.charged_ns));
+	write_vm_value(out, name, vm, clock_seconds(vm->stats.sched.charged_ns));
 }
 
 static void write_job_seconds(FILE *out, const char *name, const struct vm_figures *vm)
 {
-	write_vm_value(out, name, vm, to_seconds((int64_t)vm->stats.job_gpu_ns));
+	write_vm_value(out, name, vm, clock_seconds((int64_t)vm->stats.job_gpu_ns));
 }
 
 static void write_latency(FILE *out, const char *name, const struct vm_figures *vm)
@@ -131,7 +92,7 @@ static void write_latency(FILE *out, const char *name, const struct vm_figures *
 	char label[REGISTRY_UUID_BYTES + 16];
 
 	snprintf(label, sizeof(label), "vm_uuid=\"%s\"", vm->entry->uuid);
-	write_histogram(out, name, label, vm->stats.latency);
+	metrics_write_histogram(out, name, label, vm->stats.latency);
 }
 
 static void write_depth(FILE *out, const char *name, const struct vm_figures *vm)
@@ -151,7 +112,7 @@ static void write_average(FILE *out, const char *name, const struct vm_figures *
 {
 	double jobs = (double)max_u64(vm->stats.executed, 1);
 
-	write_vm_value(out, name, vm, to_seconds((int64_t)vm->stats.job_gpu_ns) / jobs);
+	write_vm_value(out, name, vm, clock_seconds((int64_t)vm->stats.job_gpu_ns) / jobs);
 }
 
 static void write_share(FILE *out, const char *name, const struct vm_figures *vm)
@@ -227,7 +188,7 @@ static void write_pool_histogram(FILE *out, const char *name, struct mediator *m
 
 		core_pool_stats(mediator->core, pool, &stats);
 		snprintf(label, sizeof(label), "pool=\"%c\"", pool_letter(pool));
-		write_histogram(out, name, label, wait ? stats.wait : stats.execution);
+		metrics_write_histogram(out, name, label, wait ? stats.wait : stats.execution);
 	}
 }
 
@@ -248,7 +209,7 @@ static void write_busy(FILE *out, const char *name, struct mediator *mediator)
 
 		core_gpu_stats(mediator->core, i, &stats);
 		fprintf(out, "%s{gpu_uuid=\"%s\"} %.9g\n", name, mediator->gpus.gpus[i].uuid,
-		        to_seconds(stats.busy_ns));
+		        clock_seconds(stats.busy_ns));
 	}
 }
 
@@ -337,16 +298,14 @@ static void write_all(FILE *out, struct mediator *mediator, const struct vm_figu
 	for (size_t i = 0; i < ARRAY_LEN(vm_metrics); i++) {
 		const struct vm_metric *metric = &vm_metrics[i];
 
-		fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help,
-		        metric->name, metric->type);
+		metrics_write_head(out, metric->name, metric->type, metric->help);
 		for (size_t j = 0; j < count; j++)
 			metric->write(out, metric->name, &vms[j]);
 	}
 	for (size_t i = 0; i < ARRAY_LEN(global_metrics); i++) {
 		const struct global_metric *metric = &global_metrics[i];
 
-		fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help,
-		        metric->name, metric->type);
+		metrics_write_head(out, metric->name, metric->type, metric->help);
 		metric->write(out, metric->name, mediator);
 	}
 	metrics_write_gpus(out, mediator);

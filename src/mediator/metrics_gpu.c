@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "mediator/internal.h"
+#include "mediator/metrics_format.h"
 
 static const struct {
 	const char *name;
@@ -27,15 +28,10 @@ static const struct {
 	{"vgpu_gpu_memory_total_bytes", "GPU memory there is.", HEALTH_MEMORY_TOTAL_BYTES, 1},
 };
 
-static void write_head(FILE *out, const char *name, const char *type, const char *help)
-{
-	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
 static void write_gauges(FILE *out, const struct mediator *mediator)
 {
 	for (size_t i = 0; i < ARRAY_LEN(gauges); i++) {
-		write_head(out, gauges[i].name, "gauge", gauges[i].help);
+		metrics_write_head(out, gauges[i].name, "gauge", gauges[i].help);
 		for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
 			struct gpu_figures figures;
 			int64_t raw;
@@ -54,7 +50,7 @@ static void write_counters(FILE *out, const struct mediator *mediator)
 {
 	struct gpu_figures figures;
 
-	write_head(out, "vgpu_gpu_ecc_errors_total", "counter", "Memory errors, by type.");
+	metrics_write_head(out, "vgpu_gpu_ecc_errors_total", "counter", "Memory errors, by type.");
 	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
 		const char *uuid = mediator->gpus.gpus[gpu].uuid;
 
@@ -68,7 +64,8 @@ static void write_counters(FILE *out, const struct mediator *mediator)
 		        "\n",
 		        uuid, figures.counters.ecc_uncorrected);
 	}
-	write_head(out, "vgpu_gpu_resets_total", "counter", "Resets, those of others included.");
+	metrics_write_head(out, "vgpu_gpu_resets_total", "counter",
+	                   "Resets, those of others included.");
 	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
 		gpu_watch_figures(mediator->watch, gpu, &figures);
 		fprintf(out, "vgpu_gpu_resets_total{gpu_uuid=\"%s\"} %" PRIu64 "\n",
@@ -78,7 +75,7 @@ static void write_counters(FILE *out, const struct mediator *mediator)
 
 static void write_xids(FILE *out, const struct mediator *mediator)
 {
-	write_head(out, "vgpu_gpu_xid_errors_total", "counter", "Xid errors, by number.");
+	metrics_write_head(out, "vgpu_gpu_xid_errors_total", "counter", "Xid errors, by number.");
 	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
 		struct gpu_figures figures;
 		uint64_t number, count;
@@ -95,7 +92,7 @@ static void write_xids(FILE *out, const struct mediator *mediator)
 
 static void write_health(FILE *out, const struct mediator *mediator)
 {
-	write_head(out, "vgpu_gpu_health", "gauge", "1 for the state that the GPU is in.");
+	metrics_write_head(out, "vgpu_gpu_health", "gauge", "1 for the state that the GPU is in.");
 	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
 		struct gpu_figures figures;
 
@@ -116,6 +113,6 @@ void metrics_write_gpus(FILE *out, const struct mediator *mediator)
 	write_xids(out, mediator);
 	write_health(out, mediator);
 	gpu_watch_figures(mediator->watch, 0, &figures);
-	write_head(out, "vgpu_nvml_up", "gauge", "1 while NVML gives readings.");
+	metrics_write_head(out, "vgpu_nvml_up", "gauge", "1 while NVML gives readings.");
 	fprintf(out, "vgpu_nvml_up %d\n", figures.nvml_up);
 }

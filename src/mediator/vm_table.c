@@ -159,6 +159,17 @@ static void drop(struct mediator *mediator, struct vm_entry *entry)
 	mediator_pump(mediator);
 }
 
+const struct vm_entry *vm_table_find(const struct mediator *mediator, uint32_t core_vm)
+{
+	const struct vm_entry *entry;
+
+	TAILQ_FOREACH (entry, &mediator->vms, link) {
+		if (entry->core_vm == core_vm)
+			return entry;
+	}
+	return NULL;
+}
+
 void vm_table_forget(struct mediator *mediator, struct vm_entry *entry)
 {
 	TAILQ_REMOVE(&mediator->vms, entry, link);

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* See gpu_watch.h: what is known of a GPU, as JSON for operators and as figures for metrics. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "mediator/gpu_watch_internal.h"
+
+static const char *state_name(const struct watched *gpu)
+{
+	if (gpu->by_hand || gpu->stuck)
+		return "draining";
+	return health_state_name(gpu->health ? health_state(gpu->health) : HEALTH_OK);
+}
+
+static json_t *describe_reasons(const struct watched *gpu)
+{
+	const struct health_reason *reason = NULL;
+	json_t *list = json_array();
+
+	if (gpu->by_hand)
+		json_array_append_new(list,
+		                      json_pack("{s:s, s:s, s:s, s:s}", "code", "by_hand", "level",
+		                                "draining", "message", "drained by an operator",
+		                                "remedy", "vgpu-admin resume gives it back"));
+	if (gpu->stuck)
+		json_array_append_new(list,
+		                      json_pack("{s:s, s:s, s:s, s:s}", "code", "worker_stuck",
+		                                "level", "draining", "message",
+		                                "a worker there survives SIGKILL", "remedy",
+		                                "reset the GPU or reboot, then vgpu-admin resume"));
+	while (gpu->health && (reason = health_next_reason(gpu->health, reason)))
+		json_array_append_new(
+			list,
+			json_pack("{s:s, s:s, s:f, s:o, s:s}", "code", reason->code, "level",
+		                  health_state_name(reason->level), "age_s",
+		                  clock_seconds(clock_monotonic_ns() - reason->since_ns), "message",
+		                  admin_text(reason->message), "remedy", reason->remedy));
+	return list;
+}
+
+static json_t *describe_xids(const struct health *health)
+{
+	json_t *object = json_object();
+	uint64_t number, count;
+	char key[24];
+
+	for (size_t i = 0; health_xid_count(health, i, &number, &count); i++) {
+		if (count == 0)
+			continue;
+		snprintf(key, sizeof(key), "%llu", (unsigned long long)number);
+		json_object_set_new(object, key, json_integer((json_int_t)count));
+	}
+	return object;
+}
+
+/* Finds the VM whose worker has a process id. */
+struct worker_search {
+	int32_t pid;
+	const struct mediator *mediator;
+	const struct vm_entry *entry; /* NULL: none of ours */
+};
+
+static void look_at_worker(void *context, const struct worker_info *info)
+{
+	struct worker_search *search = context;
+
+	if (info->pid == search->pid)
+		search->entry = vm_table_find(search->mediator, info->vm);
+}
+
+/* Who holds GPU memory, so that what nobody should hold is seen. */
+static json_t *describe_processes(const struct watched *gpu)
+{
+	struct mediator *mediator = gpu->watch->mediator;
+	const struct nvml_reading *reading = &gpu->last;
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < reading->process_count; i++) {
+		struct worker_search search = {.pid = reading->processes[i].pid,
+		                               .mediator = mediator};
+
+		worker_host_walk(mediator->workers, look_at_worker, &search);
+		json_array_append_new(
+			list, json_pack("{s:i, s:f, s:s?}", "pid", (int)search.pid, "mib",
+		                        (double)reading->processes[i].bytes / 1048576, "vm_uuid",
+		                        search.entry ? search.entry->uuid : NULL));
+	}
+	return list;
+}
+
+static void put_value(json_t *object, const char *key, const struct health_reading *reading,
+                      enum health_value value, double scale)
+{
+	int64_t raw;
+
+	if (health_reading_get(reading, value, &raw))
+		json_object_set_new(object, key, json_real((double)raw * scale));
+}
+
+void gpu_watch_describe(const struct gpu_watch *watch, uint32_t index, json_t *object)
+{
+	const struct watched *gpu = &watch->gpus[index];
+
+	json_object_set_new(object, "health", json_string(state_name(gpu)));
+	json_object_set_new(object, "drained", json_boolean(gpu->drained));
+	json_object_set_new(object, "reasons", describe_reasons(gpu));
+	if (!watch->reader)
+		return;
+	json_object_set_new(object, "nvml",
+	                    json_string(nvml_state_name(nvml_reader_state(watch->reader))));
+	json_object_set_new(object, "xids", describe_xids(gpu->health));
+	if (!gpu->has_reading)
+		return;
+	if (gpu->last.processes_known)
+		json_object_set_new(object, "processes", describe_processes(gpu));
+	for (enum health_value v = 0; v < HEALTH_VALUE_COUNT; v++)
+		put_value(object, health_value_names[v], &gpu->last.health, v, 1);
+	put_value(object, "temperature_c", &gpu->last.health, HEALTH_TEMPERATURE_C, 1);
+	put_value(object, "power_w", &gpu->last.health, HEALTH_POWER_MW, 1e-3);
+	put_value(object, "utilization", &gpu->last.health, HEALTH_GPU_BUSY_PERCENT, 1e-2);
+	put_value(object, "memory_used_mib", &gpu->last.health, HEALTH_MEMORY_USED_BYTES,
+	          1.0 / 1048576);
+	put_value(object, "memory_total_mib", &gpu->last.health, HEALTH_MEMORY_TOTAL_BYTES,
+	          1.0 / 1048576);
+}
+
+void gpu_watch_figures(const struct gpu_watch *watch, uint32_t index, struct gpu_figures *out)
+{
+	const struct watched *gpu = &watch->gpus[index];
+
+	*out = (struct gpu_figures){
+		.state = state_name(gpu),
+		.reading = gpu->has_reading ? &gpu->last.health : NULL,
+		.health = gpu->health,
+		.nvml_up = watch->reader && nvml_reader_state(watch->reader) == NVML_STATE_UP,
+	};
+	if (gpu->health)
+		health_counters(gpu->health, &out->counters);
+}
