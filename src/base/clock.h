@@ -9,9 +9,7 @@
 #include <stdint.h>
 #include <time.h>
 
-#define NS_PER_US  INT64_C(1000)
-#define NS_PER_MS  INT64_C(1000000)
-#define NS_PER_SEC INT64_C(1000000000)
+#include "base/units.h"
 
 /* Nanoseconds of CLOCK_MONOTONIC. */
 static inline int64_t clock_monotonic_ns(void)

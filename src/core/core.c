@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "core/internal.h"
 
 static bool timer_before(const struct heap_node *a, const struct heap_node *b)

@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "core/internal.h"
 
 /* How long a guest waits before it asks again whether a GPU is back. */

@@ -11,7 +11,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 #include "guest/client.h"
 #include "guest/histogram.h"

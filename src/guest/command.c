@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 #include "guest/histogram.h"
 #include "guest/parse.h"

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 #include "guest/retry.h"
 #include "proto/request.h"

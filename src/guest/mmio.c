@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 #include "vgpu/wire.h"
 

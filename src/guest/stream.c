@@ -16,8 +16,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 #include "vgpu/wire.h"
 

@@ -9,7 +9,7 @@
 
 #include <ini.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 
 enum kind {
 	KIND_INTEGER,

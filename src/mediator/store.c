@@ -10,10 +10,10 @@
 #include <sys/eventfd.h>
 #include <sys/queue.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <event2/event.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 
 enum request_type {

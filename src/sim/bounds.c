@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 
 /* Rounding of tags and of the nanoseconds that follow from them. */
 enum { SLACK_TAG = 64, SLACK_NS = 64 };

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 
 #define NOBODY UINT32_MAX

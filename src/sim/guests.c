@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "sim/world_internal.h"
 
 /* A guest that was refused waits at least this long. */

@@ -4,8 +4,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 #include "core/core.h"
 #include "sim/random.h"

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "sim/bounds.h"
 #include "sim/random.h"
 

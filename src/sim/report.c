@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 
 static int by_value(const void *a, const void *b)
 {

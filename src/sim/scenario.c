@@ -12,7 +12,7 @@
 
 #include <ini.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 
 enum kind { KIND_I64, KIND_U32, KIND_U64, KIND_I32 };
 

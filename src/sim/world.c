@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "sim/world_internal.h"
 
 /* One way between the mediator and the GPU. */

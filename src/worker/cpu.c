@@ -8,8 +8,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 #include "worker/backend.h"
 #include "worker/sgemm_cpu.h"

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 #include "vgpu/protocol.h"
 

@@ -4,7 +4,7 @@
 
 #include <inttypes.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 #include "vgpu/protocol.h"
 

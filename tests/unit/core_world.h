@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "core/core.h"
 
 #define MS NS_PER_MS

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "../bench/gpu_pattern.h"
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 #include "vgpu/protocol.h"
 

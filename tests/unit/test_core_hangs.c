@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "core/core.h"
 
 enum { HANGERS = 30, REAP_MS = 100, DAYS = 30 };

@@ -21,7 +21,7 @@
 
 #include "round_robin.h"
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 
 enum {

@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 
 #define US NS_PER_US

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "guest/handle.h"
 #include "proto/request.h"
 #include "test_guest_env.h"

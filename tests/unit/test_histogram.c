@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 
 #define LONGEST_NS (INT64_C(1) << (HISTOGRAM_MIN_BITS + HISTOGRAM_OCTAVES)) /* 4.9 hours */

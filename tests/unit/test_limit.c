@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 
 static uint64_t random_below(uint64_t *state, uint64_t bound)

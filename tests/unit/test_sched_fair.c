@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 
 #define MS NS_PER_MS

@@ -2,7 +2,7 @@
 /* See limit.h. */
 #include "core/limit/limit.h"
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 
 bool limit_rate_take(struct limit_rate *limit, const struct vm_settings *settings, int64_t now_ns,

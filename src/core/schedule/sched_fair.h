@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "base/util.h"
 #include "core/schedule/run_list.h"
 #include "core/schedule/sched.h"

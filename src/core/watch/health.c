@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "core/watch/health_rules.h"
 
 #define NEVER INT64_MIN

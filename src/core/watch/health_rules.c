@@ -2,7 +2,7 @@
 /* See health_rules.h. */
 #include "core/watch/health_rules.h"
 
-#include "base/clock.h"
+#include "base/units.h"
 
 enum {
 	DEFAULT_SLOWDOWN_C = 90, /* where NVML does not tell */

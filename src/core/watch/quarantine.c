@@ -10,7 +10,7 @@
  */
 #include <assert.h>
 
-#include "base/clock.h"
+#include "base/units.h"
 #include "core/internal.h"
 
 enum { STORE_AGAIN_S = 10 };

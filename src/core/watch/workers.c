@@ -13,7 +13,6 @@
  */
 #include <assert.h>
 
-#include "base/clock.h"
 #include "core/internal.h"
 
 static bool has_jobs(const struct vm *vm)
