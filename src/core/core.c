@@ -31,17 +31,7 @@ void core_config_default(struct core_config *config)
 {
 	*config = (struct core_config){
 		.policy = &sched_fair,
-		.sched =
-			{
-				.quantum_ns = 4 * NS_PER_MS,
-				.slice_ns = 2150 * NS_PER_US,
-				.handover_ns = 150 * NS_PER_US,
-				.overlap_after_ns = 50 * NS_PER_MS,
-				.wake_lead_ns = 200 * NS_PER_MS,
-				.anticipation_ns = 150 * NS_PER_US,
-				.overlap_max = 32,
-				.boost_percent = 50,
-			},
+		.sched = sched_config_default,
 		.gpu_count = 1,
 		.pools = {{.enabled = true, .gpu_mask = 1}, {.enabled = true, .gpu_mask = 1}},
 		.job_timeout_ns = 30 * NS_PER_SEC,

@@ -78,12 +78,12 @@ void config_default(struct config *config)
 		.admin_socket = "/run/vgpu/admin.sock",
 		.log_level = LOG_LEVEL_INFO,
 		.job_timeout_ms = 30000,
-		.quantum_us = 4000,
-		.overlap_after_ms = 50,
-		.wake_lead_ms = 200,
-		.slice_us = 2150,
-		.scheduler_boost_percent = 50,
-		.anticipation_us = 150,
+		.quantum_us = sched_config_default.quantum_ns / NS_PER_US,
+		.overlap_after_ms = sched_config_default.overlap_after_ns / NS_PER_MS,
+		.wake_lead_ms = sched_config_default.wake_lead_ns / NS_PER_MS,
+		.slice_us = sched_config_default.slice_ns / NS_PER_US,
+		.scheduler_boost_percent = sched_config_default.boost_percent,
+		.anticipation_us = sched_config_default.anticipation_ns / NS_PER_US,
 		.max_queue_per_vm = 1024,
 		.max_queued_bytes_per_vm = 262144,
 		.max_connections_per_vm = 4,
@@ -359,7 +359,7 @@ void config_to_core(const struct config *config, bool cuda, struct core_config *
 	core->sched.anticipation_ns = config->anticipation_us * NS_PER_US;
 	core->sched.boost_percent = (int32_t)config->scheduler_boost_percent;
 	core->sched.overlap_max = config->overlap_max ? (int32_t)config->overlap_max
-	                          : cuda              ? 32
+	                          : cuda              ? sched_config_default.overlap_max
 	                                              : 1;
 }
 

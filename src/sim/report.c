@@ -157,6 +157,8 @@ int report_expect(FILE *to, const struct scenario *scenario, const struct report
 		{"% kept", summary->kept_percent, (double)expect->kept_permille / 10, INFINITY},
 		{"% share error", summary->charge_error_percent, 0,
 	         expect->error_permille ? (double)expect->error_permille / 10 : INFINITY},
+		{"% error of GPU time", summary->gpu_error_percent, 0,
+	         expect->gpu_error_permille ? (double)expect->gpu_error_permille / 10 : INFINITY},
 		{"ms waited at p99", ms(summary->wait_p99_ns), 0,
 	         expect->wait_p99_ns ? ms(expect->wait_p99_ns) : INFINITY},
 	};

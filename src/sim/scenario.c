@@ -47,6 +47,7 @@ static const struct number scenario_numbers[] = {
 	{"expect-busy-permille", 1, 1000, KIND_I64, S(expect.busy_permille)},
 	{"expect-kept-permille", 1, 1000, KIND_I64, S(expect.kept_permille)},
 	{"expect-error-permille", 1, 1000, KIND_I64, S(expect.error_permille)},
+	{"expect-gpu-error-permille", 1, 1000, KIND_I64, S(expect.gpu_error_permille)},
 	{"expect-wait-p99-us", NS_PER_US, 100000000, KIND_I64, S(expect.wait_p99_ns)},
 	{NULL, 0, 0, KIND_I64, 0},
 };
@@ -87,17 +88,7 @@ void scenario_init(struct scenario *scenario)
 		.gpus = 1,
 		.worker_reap_ns = 100 * NS_PER_MS,
 		.job_timeout_ns = 30 * NS_PER_SEC,
-		.sched =
-			{
-				.quantum_ns = 4 * NS_PER_MS,
-				.slice_ns = 2280 * NS_PER_US,
-				.handover_ns = 150 * NS_PER_US,
-				.overlap_after_ns = 50 * NS_PER_MS,
-				.wake_lead_ns = 200 * NS_PER_MS,
-				.anticipation_ns = 150 * NS_PER_US,
-				.overlap_max = 32,
-				.boost_percent = 50,
-			},
+		.sched = sched_config_default,
 	};
 }
 

@@ -68,10 +68,11 @@ struct scenario_event {
 
 /* What the fair rule must reach, for `vgpu-sim --expect`; 0 = no matter. */
 struct scenario_expect {
-	int64_t busy_permille;  /* at least */
-	int64_t kept_permille;  /* at least, by the VMs that share */
-	int64_t error_permille; /* of charged shares, at most */
-	int64_t wait_p99_ns;    /* of the light VMs, at most */
+	int64_t busy_permille;      /* at least */
+	int64_t kept_permille;      /* at least, by the VMs that share */
+	int64_t error_permille;     /* of charged shares, at most */
+	int64_t gpu_error_permille; /* of shares of GPU time, at most */
+	int64_t wait_p99_ns;        /* of the light VMs, at most */
 };
 
 struct scenario {

@@ -73,12 +73,26 @@ static void record_wait(struct world *world, uint32_t number, int64_t wait_ns)
 	result->waits_ns[result->wait_count++] = wait_ns;
 }
 
+/* The worker has answered, or has seen a job of its context end. */
+static void answer_later(struct world *world, const struct dated *sent)
+{
+	struct dated item = *sent;
+
+	item.thing = THING_ANSWER;
+	item.at_ns = world->now_ns + RETURN_NS;
+	world_later(world, &item);
+}
+
 static void launch(struct world *world, const struct dated *item)
 {
 	struct sim_vm *vm = &world->vms[item->vm];
 
 	if (!vm->alive || vm->generation != item->generation)
 		return;
+	if (item->length_ns == 0) { /* a request that does not touch the GPU */
+		answer_later(world, item);
+		return;
+	}
 	vm->on_gpu[(vm->on_gpu_first + vm->on_gpu_count++) % GPU_MODEL_STREAM] = *item;
 	gpu_model_launch(world->gpus[vm->gpu], world->now_ns, item->vm, item->length_ns);
 }
@@ -96,9 +110,7 @@ static void ended_on_gpu(struct world *world, uint32_t number)
 			record_wait(world, number,
 			            world->now_ns - item.arrived_ns - item.length_ns);
 	}
-	item.thing = THING_ANSWER;
-	item.at_ns = world->now_ns + RETURN_NS;
-	world_later(world, &item);
+	answer_later(world, &item);
 }
 
 static void worker_answers(struct world *world, const struct dated *item)

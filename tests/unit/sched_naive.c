@@ -138,6 +138,16 @@ static void pay(struct sched *s, struct sched_vm *i, wide ns)
 	s->busy += ns;
 }
 
+static void head_to_tail(struct sched *s)
+{
+	struct sched_vm *head = s->ring[0];
+
+	take_from(s->ring, &s->ring_n, 0);
+	s->ring[s->ring_n++] = head;
+	join_late(s);
+	s->slice_from = s->now;
+}
+
 static void clock_to(struct sched *s, wide now)
 {
 	while (s->now < now) {
@@ -147,22 +157,20 @@ static void clock_to(struct sched *s, wide now)
 		until = greater(until, s->now);
 		pay(s, payer(s), until - s->now);
 		s->now = until;
-		if (rivals && until >= s->slice_from + s->c.slice_ns) {
-			struct sched_vm *head = s->ring[0];
-
-			take_from(s->ring, &s->ring_n, 0);
-			s->ring[s->ring_n++] = head;
-			join_late(s);
-			s->slice_from = until;
-		}
+		if (rivals && until >= s->slice_from + s->c.slice_ns)
+			head_to_tail(s);
 	}
 }
 
 static void enter(struct sched *s, struct sched_vm *i)
 {
 	i->entered = s->now;
-	if (s->ring_n + s->late_n == 1)
-		s->slice_from += (s->now - s->slice_from) / s->c.slice_ns * s->c.slice_ns;
+	if (s->ring_n + s->late_n == 1) {
+		wide alone = greater(s->c.slice_ns - s->c.handover_ns, s->c.slice_ns / 2 + 1);
+
+		while (s->now - s->slice_from >= alone)
+			s->slice_from += alone;
+	}
 	if (s->ring_n + s->late_n >= 2) {
 		s->late[s->late_n++] = i;
 	} else {
@@ -175,10 +183,12 @@ static void enter(struct sched *s, struct sched_vm *i)
 static void leave(struct sched *s, struct sched_vm *i)
 {
 	struct sched_vm *head = s->ring[0];
+	bool next = s->ring_n > 1 && s->ring[1] == i;
 
 	if (head == i) {
 		take_from(s->ring, &s->ring_n, 0);
 		join_late(s);
+		s->slice_from = s->now;
 	} else {
 		wide x = lesser(s->c.handover_ns,
 		                lesser(s->now - i->entered, s->now - s->slice_from));
@@ -207,8 +217,9 @@ static void leave(struct sched *s, struct sched_vm *i)
 		for (int k = 0; k < s->late_n; k++)
 			if (s->late[k] == i)
 				take_from(s->late, &s->late_n, k);
+		if (next)
+			head_to_tail(s);
 	}
-	s->slice_from = s->now;
 }
 
 static wide wait_of(const struct sched *s, const struct sched_vm *i)

@@ -18,17 +18,6 @@
 #define MS NS_PER_MS
 #define US NS_PER_US
 
-static const struct sched_config config_default = {
-	.quantum_ns = 4 * MS,
-	.slice_ns = 2150 * US,
-	.handover_ns = 150 * US,
-	.overlap_after_ns = 50 * MS,
-	.wake_lead_ns = 200 * MS,
-	.anticipation_ns = 150 * US,
-	.overlap_max = 32,
-	.boost_percent = 50,
-};
-
 struct script {
 	struct sched *sched;
 	struct sched_config config;
@@ -47,7 +36,7 @@ static int64_t since_now_ns(const void *owner)
 static void script_start(struct script *script, int32_t overlap_max, int vms)
 {
 	memset(script, 0, sizeof(*script));
-	script->config = config_default;
+	script->config = sched_config_default;
 	script->config.overlap_max = overlap_max;
 	assert_int_equal(sched_fair.create(&script->sched, &script->config, since_now_ns, 0), 0);
 	for (int i = 0; i < vms; i++) {

@@ -20,17 +20,6 @@
 #define MS NS_PER_MS
 #define US NS_PER_US
 
-static const struct sched_config config_default = {
-	.quantum_ns = 4 * MS,
-	.slice_ns = 2150 * US,
-	.handover_ns = 150 * US,
-	.overlap_after_ns = 50 * MS,
-	.wake_lead_ns = 200 * MS,
-	.anticipation_ns = 150 * US,
-	.overlap_max = 32,
-	.boost_percent = 50,
-};
-
 enum { VMS = 12, SIDES = 2, FIFO = 64 };
 
 struct owner {
@@ -216,7 +205,7 @@ static void random_config(struct pair *pair)
 {
 	static const int32_t overlaps[] = {1, 2, 3, 32};
 
-	pair->config = config_default;
+	pair->config = sched_config_default;
 	pair->config.overlap_max = overlaps[random_below(pair, ARRAY_LEN(overlaps))];
 	pair->config.boost_percent = (int32_t)random_below(pair, 101);
 	pair->config.overlap_after_ns = (int64_t)random_below(pair, 100) * MS;

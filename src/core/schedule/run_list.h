@@ -38,9 +38,14 @@ struct run_list {
 	struct run_queue pending;
 	uint32_t count; /* in either */
 	int64_t slice_start_ns;
+	int64_t slice_ns;    /* from one context's turn to the next one's, hand-over included */
+	int64_t handover_ns; /* of that, from one context to another */
 };
 
 void run_list_init(struct run_list *list);
+
+/* What the hardware does, @slice_ns > 0; holds from the present slice on. */
+void run_list_configure(struct run_list *list, int64_t slice_ns, int64_t handover_ns);
 
 /* Who has the GPU, or NULL when nobody has work on it. */
 static inline struct run_node *run_list_head(const struct run_list *list)
@@ -52,21 +57,19 @@ static inline struct run_node *run_list_head(const struct run_list *list)
  * Until when the head has the GPU if nothing happens: the end of its slice, or
  * @until_ns where that is earlier or it has no rival. Never before @from_ns.
  */
-int64_t run_list_head_until_ns(const struct run_list *list, int64_t from_ns, int64_t until_ns,
-                               int64_t slice_ns);
+int64_t run_list_head_until_ns(const struct run_list *list, int64_t from_ns, int64_t until_ns);
 
 /* Passes the GPU on where the head's slice is over at @now_ns. */
-void run_list_rotate(struct run_list *list, int64_t now_ns, int64_t slice_ns);
+void run_list_rotate(struct run_list *list, int64_t now_ns);
 
 /* @node, which is outside, has work on the GPU from @now_ns on. Rotate first. */
-void run_list_enter(struct run_list *list, struct run_node *node, int64_t now_ns, int64_t slice_ns);
+void run_list_enter(struct run_list *list, struct run_node *node, int64_t now_ns);
 
 /*
  * @node, which is inside, has no more work. Where it was not the head, the hardware
- * had turned to it unseen: returns how much of the head's time belongs to it, at most
- * @handover_ns. Otherwise 0.
+ * may have turned to it unseen: returns how much of the head's time belongs to it, at
+ * most the hand-over. Otherwise 0.
  */
-int64_t run_list_leave(struct run_list *list, struct run_node *node, int64_t now_ns,
-                       int64_t handover_ns);
+int64_t run_list_leave(struct run_list *list, struct run_node *node, int64_t now_ns);
 
 #endif

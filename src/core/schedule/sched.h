@@ -34,6 +34,9 @@ struct sched_config {
 	int32_t boost_percent;    /* scheduler_boost, 0..100 */
 };
 
+/* For an H100, with a little to spare in the slice: a mirror that is late does less harm. */
+extern const struct sched_config sched_config_default;
+
 /* What operators and tests see of one VM; what a policy does not have is 0. */
 struct sched_vm_stats {
 	int64_t charged_ns; /* GPU time charged since the VM was added */

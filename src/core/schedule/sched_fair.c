@@ -18,11 +18,23 @@
 
 #include "core/schedule/sched_fair.h"
 
+const struct sched_config sched_config_default = {
+	.quantum_ns = 4 * NS_PER_MS,
+	.slice_ns = 2300 * NS_PER_US,
+	.handover_ns = 150 * NS_PER_US,
+	.overlap_after_ns = 50 * NS_PER_MS,
+	.wake_lead_ns = 200 * NS_PER_MS,
+	.anticipation_ns = 150 * NS_PER_US,
+	.overlap_max = FAIR_OPEN_MAX,
+	.boost_percent = 50,
+};
+
 static void set_config(struct sched *sched, const struct sched_config *config)
 {
 	struct sched_config *widest = &sched->widest;
 
 	sched->config = *config;
+	run_list_configure(&sched->run, config->slice_ns, config->handover_ns);
 	widest->quantum_ns = max_i64(widest->quantum_ns, config->quantum_ns);
 	widest->handover_ns = max_i64(widest->handover_ns, config->handover_ns);
 	widest->wake_lead_ns = max_i64(widest->wake_lead_ns, config->wake_lead_ns);

@@ -23,24 +23,22 @@ void fair_advance(struct sched *sched, int64_t now_ns)
 {
 	while (sched->charged_to_ns < now_ns) {
 		struct run_node *head = run_list_head(&sched->run);
-		int64_t slice_ns = sched->config.slice_ns;
 		int64_t from_ns = sched->charged_to_ns;
 
-		sched->charged_to_ns =
-			run_list_head_until_ns(&sched->run, from_ns, now_ns, slice_ns);
+		sched->charged_to_ns = run_list_head_until_ns(&sched->run, from_ns, now_ns);
 		if (head)
 			charge(sched, vm_of_run(head), sched->charged_to_ns - from_ns);
 		else if (sched->open_count)
 			charge(sched, TAILQ_FIRST(&sched->open), sched->charged_to_ns - from_ns);
 		else
 			sched->idle_ns += sched->charged_to_ns - from_ns;
-		run_list_rotate(&sched->run, sched->charged_to_ns, slice_ns);
+		run_list_rotate(&sched->run, sched->charged_to_ns);
 	}
 }
 
 void fair_run_enter(struct sched *sched, struct sched_vm *vm, int64_t now_ns)
 {
-	run_list_enter(&sched->run, &vm->run, now_ns, sched->config.slice_ns);
+	run_list_enter(&sched->run, &vm->run, now_ns);
 }
 
 /* How much can be taken off the VM's turn and still leave virtual time behind it. */
@@ -58,7 +56,7 @@ static int64_t refundable_ns(const struct sched *sched, const struct sched_vm *v
 void fair_run_leave(struct sched *sched, struct sched_vm *vm, int64_t now_ns)
 {
 	struct sched_vm *head = vm_of_run(run_list_head(&sched->run));
-	int64_t ns = run_list_leave(&sched->run, &vm->run, now_ns, sched->config.handover_ns);
+	int64_t ns = run_list_leave(&sched->run, &vm->run, now_ns);
 
 	ns = min_i64(ns, refundable_ns(sched, head));
 	charge(sched, head, -ns);
