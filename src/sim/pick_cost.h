@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-/* Prints one line a number of VMs. Returns 0 or -ENOMEM. */
+/* Prints one line a number of VMs. Returns 0, or a negative errno. */
 int pick_cost_report(FILE *to);
 
 #endif

@@ -252,8 +252,7 @@ static void change_phi(struct sched *s, struct sched_vm *i)
 	if (i->open || i->phi == i->next_phi)
 		return;
 	for (int k = 0; k < (i->ready ? 4 : 1); k++)
-		if (k > 0 || *tags[k] > s->v)
-			*tags[k] = s->v + (*tags[k] - s->v) * i->phi / i->next_phi;
+		*tags[k] = s->v + (*tags[k] - s->v) * i->phi / i->next_phi;
 	i->phi = i->next_phi;
 	i->rem = 0;
 }
@@ -328,6 +327,23 @@ static wide b_can_hold(struct sched *s, const struct sched_vm *i)
 	return at;
 }
 
+/* (c), for a VM that starts at S. */
+static wide c_can_hold(struct sched *s, wide S)
+{
+	wide soonest = NEVER;
+
+	for
+		EACH(s, j)
+		{
+			wide charge = ((S - j->S) * j->phi - j->rem) / 256 + 1;
+
+			if (j->exists && j->open)
+				soonest =
+					lesser(soonest, s->now + greater(S1 + 1, charge) - j->used);
+		}
+	return greater(soonest, s->now + 200 * US);
+}
+
 static struct sched_vm *pick(struct sched *s)
 {
 	bool alone = count_open(s) == 0;
@@ -355,6 +371,10 @@ static struct sched_vm *pick(struct sched *s)
 		EACH(s, i)
 	if (i->exists && i->ready && (passes_a(s, i, k) || !only_a))
 		soonest = lesser(soonest, b_can_hold(s, i));
+	for
+		EACH(s, i)
+	if (i->exists && i->ready && !only_a)
+		soonest = lesser(soonest, c_can_hold(s, i->S));
 	s->look = only_a ? lesser(soonest, s->now + 200 * US) : soonest;
 	return NULL;
 }
@@ -433,7 +453,8 @@ static void job_done(struct sched *s, int64_t now, struct sched_vm *i)
 		EACH(s, j)
 	if (j->exists && j->ready && (!first || precedes(j, first)))
 		first = j;
-	if (!waits || !first || i->F + 256 * lesser(i->e, 64 * MS) / i->phi >= first->K ||
+	if (!waits || !first || count_open(s) >= s->c.overlap_max ||
+	    i->F + 256 * lesser(i->e, 64 * MS) / i->phi >= first->K ||
 	    (count_open(s) && i->F > kappa(s)))
 		return;
 	i->S = i->F;

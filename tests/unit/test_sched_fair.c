@@ -317,6 +317,55 @@ static void test_weight_change_keeps_the_worth_of_tags(void **state UNUSED)
 	script_end(&script);
 }
 
+/*
+ * What a VM is owed is GPU time: less weight does not divide it, nor more multiply it.
+ * VM 1 waits with 100 ms jobs while VM 2, whose tag goes fast, takes virtual time along.
+ */
+static void test_weight_change_keeps_what_is_owed(void **state UNUSED)
+{
+	struct sched_vm_stats stats;
+	struct sched_stats all;
+	struct script script;
+	int64_t owed_ns, charged_ns;
+
+	script_start(&script, 32, 3);
+	for (int i = 0; i < 2; i++)
+		sched_fair.vm_set_phi(script.sched, 0, script.vms[i].vm, 4000, 1);
+	script_queue(&script, 0, 1);
+	assert_int_equal(script_next(&script), 0);
+	at(&script, 300 * MS);
+	script_done(&script, 0);
+	script_queue(&script, 1, 2);
+	assert_int_equal(script_next(&script), 1);
+	script_queue(&script, 0, 1);
+	at(&script, 400 * MS);
+	script_done(&script, 1);
+	assert_int_equal(script_next(&script), 0); /* for long; VM 1 is kept out */
+	for (int i = 0; i < 2; i++) {
+		script_queue(&script, 2, 1);
+		at(&script, (465 + i * 15) * MS);
+		assert_int_equal(script_next(&script), 2);
+		at(&script, script.now_ns + 12 * MS);
+		script_done(&script, 2);
+	}
+	while (script_next(&script) < 0)
+		at(&script, sched_fair.deadline(script.sched));
+	charged_ns = script_charged(&script, 1);
+	sched_fair.vm_set_phi(script.sched, script.now_ns, script.vms[1].vm, 100, 1);
+	at(&script, script.now_ns + MS);
+	sched_fair.stats(script.sched, &all);
+	sched_fair.vm_stats(script.sched, script.vms[1].vm, &stats);
+	assert_true(stats.open);
+	charged_ns = script_charged(&script, 1) - charged_ns;
+	owed_ns = (all.virtual_time - stats.start_tag) * 4000 / 256 - charged_ns;
+	assert_in_range(owed_ns, 50 * MS, 100 * MS);
+	script_done(&script, 1);
+	sched_fair.vm_stats(script.sched, script.vms[1].vm, &stats);
+	assert_in_range((all.virtual_time - stats.finish_tag) * 100 / 256, owed_ns - MS,
+	                owed_ns + MS);
+	script_end(&script);
+}
+
 static void test_move_takes_the_lag_along(void **state UNUSED)
 {
 	struct script from, to;
@@ -413,6 +462,66 @@ static void test_hang_is_thinned(void **state UNUSED)
 	script_end(&script);
 }
 
+/* Nothing happens for a second: the scheduler itself asks to be asked again. */
+static void test_hang_is_thinned_in_time(void **state UNUSED)
+{
+	struct script script;
+
+	script_start(&script, 32, 2);
+	script.config.overlap_after_ns = 10000 * MS;
+	sched_fair.configure(script.sched, 0, &script.config);
+	script_queue(&script, 1, 1);
+	assert_int_equal(script_next(&script), 1);
+	script_queue(&script, 1, 8);
+	script_queue(&script, 0, 1);
+	at(&script, 100 * MS);
+	script_done(&script, 1);
+	assert_int_equal(script_next(&script), 0); /* and hangs */
+	assert_int_equal(script_next(&script), -1);
+	while (script_next(&script) < 0) {
+		assert_true(sched_fair.deadline(script.sched) != SCHED_NEVER);
+		at(&script, sched_fair.deadline(script.sched));
+	}
+	assert_in_range(script.now_ns, 1100 * MS, 1101 * MS);
+	script_end(&script);
+}
+
+/* A wait as a new turn is a turn: it needs a place as any other. */
+static void test_waiting_needs_a_place(void **state UNUSED)
+{
+	struct sched_stats stats;
+	struct script script;
+
+	script_start(&script, 32, 3);
+	script_queue(&script, 2, 1);
+	assert_int_equal(script_next(&script), 2);
+	at(&script, 64 * MS);
+	script_done(&script, 2);
+	/* VM 0 comes back at once, with jobs over the quantum, and is always the next. */
+	sched_fair.vm_set_phi(script.sched, script.now_ns, script.vms[0].vm, 40000, 1);
+	for (int i = 0; i < 3; i++) {
+		script_queue(&script, 0, 1);
+		assert_int_equal(script_next(&script), 0);
+		at(&script, script.now_ns + 5 * MS);
+		script_done(&script, 0);
+		at(&script, script.now_ns + 60 * US);
+	}
+	script_queue(&script, 0, 1);
+	assert_int_equal(script_next(&script), 0);
+	script_queue(&script, 1, 8);
+	at(&script, script.now_ns + 200 * MS);
+	assert_int_equal(script_next(&script), 1); /* beside it */
+	script_queue(&script, 2, 1);
+	script.config.overlap_max = 1;
+	sched_fair.configure(script.sched, script.now_ns, &script.config);
+	at(&script, script.now_ns + 5 * MS);
+	script_done(&script, 0);
+	sched_fair.stats(script.sched, &stats);
+	assert_int_equal(stats.open, 1);
+	assert_null(sched_fair.check(script.sched));
+	script_end(&script);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -425,10 +534,13 @@ int main(void)
 		cmocka_unit_test(test_exclusive_mode_admits_nobody),
 		cmocka_unit_test(test_killed_vm_pays_until_reaped),
 		cmocka_unit_test(test_weight_change_keeps_the_worth_of_tags),
+		cmocka_unit_test(test_weight_change_keeps_what_is_owed),
 		cmocka_unit_test(test_move_takes_the_lag_along),
 		cmocka_unit_test(test_waits_for_a_vm_that_comes_back_at_once),
 		cmocka_unit_test(test_drained_vm_gets_no_turn),
 		cmocka_unit_test(test_hang_is_thinned),
+		cmocka_unit_test(test_hang_is_thinned_in_time),
+		cmocka_unit_test(test_waiting_needs_a_place),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -144,8 +144,7 @@ void fair_apply_phi(struct sched *sched, struct sched_vm *vm)
 	vm->phi = to;
 	vm->tag_remainder = 0;
 	vm->moved_lag = rescale(0, vm->moved_lag, from, to);
-	if (vm->finish_tag > v)
-		vm->finish_tag = rescale(v, vm->finish_tag, from, to);
+	vm->finish_tag = rescale(v, vm->finish_tag, from, to);
 	if (!ready)
 		return;
 	vm->start_tag = rescale(v, vm->start_tag, from, to);
@@ -187,6 +186,8 @@ static void wait_as_new_turn(struct sched *sched, struct sched_vm *vm, int64_t n
 	const struct sched_vm *first = fair_ready_first(&sched->ready);
 	int64_t expected_ns = min_i64(vm->estimate_turn_ns, FAIR_ORDER_CAP_NS);
 
+	if (sched->open_count >= (uint32_t)sched->config.overlap_max)
+		return;
 	if (!first || vm->finish_tag + fair_tag(expected_ns, vm->phi) >= first->key)
 		return;
 	if (sched->open_count && vm->finish_tag > fair_kappa(sched))
@@ -264,6 +265,22 @@ static int64_t patience_over_ns(const struct sched *sched, int64_t patience_ns, 
 	return at_ns;
 }
 
+/* The earliest instant at which an open turn can have overrun and be at @start_tag. */
+static int64_t overrun_ns(const struct sched *sched, int64_t start_tag, int64_t now_ns)
+{
+	int64_t at_ns = INT64_MAX;
+	const struct sched_vm *vm;
+
+	TAILQ_FOREACH (vm, &sched->open, open_link) {
+		int64_t tag_ns = (start_tag - vm->start_tag) * vm->phi - vm->tag_remainder;
+		int64_t charge_ns = max_i64(FAIR_OVERRUN_NS + 1, tag_ns / FAIR_TAG_SCALE + 1);
+
+		at_ns = min_i64(at_ns, now_ns + charge_ns - vm->used_ns);
+	}
+	/* Turns that share the GPU are charged more slowly: no closer look than this. */
+	return max_i64(at_ns, now_ns + FAIR_LOOK_AGAIN_NS);
+}
+
 /* When somebody may pass @gate at the earliest, given that nobody does now. */
 static int64_t next_look_ns(const struct sched *sched, const struct fair_gate *gate, int64_t now_ns)
 {
@@ -272,7 +289,8 @@ static int64_t next_look_ns(const struct sched *sched, const struct fair_gate *g
 	int64_t look_at_ns = now_ns + FAIR_LOOK_AGAIN_NS;
 
 	if (least->patience_ns > gate->shortest_ns && least->start_tag > gate->overrun_tag)
-		look_at_ns = patience_over_ns(sched, least->patience_ns, now_ns);
+		look_at_ns = min_i64(patience_over_ns(sched, least->patience_ns, now_ns),
+		                     overrun_ns(sched, least->start_tag, now_ns));
 	if (patience_ns != INT64_MAX)
 		look_at_ns = min_i64(look_at_ns, patience_over_ns(sched, patience_ns, now_ns));
 	return look_at_ns;
