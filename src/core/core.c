@@ -350,6 +350,8 @@ void core_stats(const struct core *core, struct core_stats *out)
 		.jobs = core->job_count,
 		.stale_events = core->stale_events,
 	};
+	for (uint32_t i = 0; i < core->vm_slots; i++)
+		out->stuck_workers += core->vms[i] && core->vms[i]->worker.stuck;
 }
 
 void core_pool_stats(const struct core *core, uint32_t pool, struct core_pool_stats *out)

@@ -183,6 +183,7 @@ struct core_vm_stats {
 struct core_stats {
 	uint32_t vms;
 	uint32_t workers;
+	uint32_t stuck_workers; /* of these: not even SIGKILL has ended them */
 	uint32_t jobs;
 	uint64_t stale_events; /* from workers of the past, dropped */
 };

@@ -8,8 +8,14 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+enum { REAP_POLL_NS = 2 * NS_PER_MS };
 
 struct child {
 	TAILQ_ENTRY(child) link;
@@ -67,15 +73,42 @@ int children_new(struct children **out, struct event_base *base)
 	return 0;
 }
 
+int children_reap(pid_t pid, int64_t deadline_ns, int *status)
+{
+	static const struct timespec pause = {.tv_nsec = REAP_POLL_NS};
+
+	while (waitpid(pid, status, WNOHANG) == 0) {
+		if (clock_monotonic_ns() >= deadline_ns)
+			return -ETIMEDOUT;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+static int64_t kill_deadline_ns(void)
+{
+	return clock_monotonic_ns() + CHILDREN_KILL_MS * NS_PER_MS;
+}
+
+int children_kill(pid_t pid, int *status)
+{
+	kill(pid, SIGKILL);
+	return children_reap(pid, kill_deadline_ns(), status);
+}
+
 void children_free(struct children *children)
 {
+	int64_t deadline_ns = kill_deadline_ns();
 	struct child *child;
 
 	if (!children)
 		return;
-	while ((child = TAILQ_FIRST(&children->list))) {
+	TAILQ_FOREACH (child, &children->list, link)
 		kill(child->pid, SIGKILL);
-		waitpid(child->pid, NULL, 0);
+	while ((child = TAILQ_FIRST(&children->list))) {
+		if (children_reap(child->pid, deadline_ns, NULL) < 0)
+			log_error("process %d survives SIGKILL: it is left behind",
+			          (int)child->pid);
 		TAILQ_REMOVE(&children->list, child, link);
 		free(child);
 	}

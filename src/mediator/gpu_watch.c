@@ -12,6 +12,7 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "mediator/gpu_probe.h"
 #include "mediator/gpu_watch_internal.h"
 
 enum {
@@ -130,15 +131,11 @@ static void run_step(struct watched *gpu, enum reset_step step, const char *cons
 static void verify(struct watched *gpu)
 {
 	struct mediator *mediator = gpu->watch->mediator;
-	const char *const argv[] = {mediator->worker_program,
-	                            "--probe",
-	                            "--backend",
-	                            "cuda",
-	                            "--gpu",
-	                            mediator->gpus.gpus[gpu->index].spec,
-	                            NULL};
+	struct gpu_probe_command command;
 
-	run_step(gpu, RESET_VERIFYING, argv, VERIFY_TIMEOUT_S);
+	gpu_probe_command(&command, mediator->worker_program, "cuda",
+	                  mediator->gpus.gpus[gpu->index].spec);
+	run_step(gpu, RESET_VERIFYING, command.argv, VERIFY_TIMEOUT_S);
 }
 
 static void run_command(struct watched *gpu)

@@ -11,7 +11,7 @@
 
 #include <jansson.h>
 
-#include "mediator/worker_host.h"
+#include "mediator/gpu_probe.h"
 
 static void copy_text(char *to, const json_t *object, const char *key)
 {
@@ -26,7 +26,7 @@ static int probe(struct gpu_info *out, const char *program, const char *backend,
 {
 	char line[1024];
 	json_t *object;
-	int r = worker_host_probe(program, backend, spec, GPU_PROBE_TIMEOUT_S, line, sizeof(line));
+	int r = gpu_probe(program, backend, spec, GPU_PROBE_TIMEOUT_S, line, sizeof(line));
 
 	if (r < 0) {
 		snprintf(why, why_size, "%s",

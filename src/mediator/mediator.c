@@ -33,14 +33,18 @@ static void on_shutdown_check(evutil_socket_t fd UNUSED, short what UNUSED, void
 	struct mediator *mediator = arg;
 	struct core_stats stats;
 	bool late = clock_monotonic_ns() >= mediator->shutdown_deadline_ns;
+	uint32_t workers;
 	bool flushed;
 
 	core_stats(mediator->core, &stats);
+	/* One that hangs in the driver may do so for ever: it is left behind. */
+	workers = stats.workers - stats.stuck_workers;
 	flushed = guest_server_flush(mediator->guests) && admin_server_flush(mediator->admin);
-	if (!late && (stats.jobs || stats.workers || !flushed))
+	if (!late && (stats.jobs || workers || !flushed))
 		return;
-	if (stats.jobs)
-		log_warning("%u jobs did not end in %d s", stats.jobs, SHUTDOWN_GRACE_S);
+	if (stats.jobs || workers)
+		log_warning("%u jobs and %u workers did not end in %d s", stats.jobs, workers,
+		            SHUTDOWN_GRACE_S);
 	event_base_loopbreak(mediator->base);
 }
 

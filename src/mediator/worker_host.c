@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/queue.h>
@@ -422,64 +421,4 @@ void worker_host_walk(struct worker_host *host,
 
 		each(context, &info);
 	}
-}
-
-/* ---- Probe --------------------------------------------------------------------------------------
- */
-
-/* Reads until the end, a full buffer, or the deadline. Returns the bytes or a negative errno. */
-static ssize_t read_all(int fd, char *to, size_t size, int timeout_s)
-{
-	int64_t deadline_ns = clock_monotonic_ns() + timeout_s * NS_PER_SEC;
-	size_t used = 0;
-
-	while (used < size) {
-		struct pollfd ready = {.fd = fd, .events = POLLIN};
-		int64_t left_ms = (deadline_ns - clock_monotonic_ns()) / NS_PER_MS;
-		ssize_t n;
-
-		if (left_ms <= 0 || poll(&ready, 1, (int)left_ms) == 0)
-			return -ETIMEDOUT;
-		n = read(fd, to + used, size - used);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n == 0)
-			break;
-		if (n > 0)
-			used += (size_t)n;
-	}
-	return (ssize_t)used;
-}
-
-int worker_host_probe(const char *program, const char *backend, const char *gpu, int timeout_s,
-                      char *line, size_t size)
-{
-	const char *argv[] = {program, "--probe", "--backend", backend, *gpu ? "--gpu" : NULL,
-	                      gpu,     NULL};
-	CLEANUP(closep) int ours = -1;
-	CLEANUP(closep) int theirs = -1;
-	int pipe_ends[2], status = 0, r;
-	ssize_t length;
-	pid_t pid;
-
-	if (pipe2(pipe_ends, O_CLOEXEC) < 0)
-		return -errno;
-	ours = pipe_ends[0];
-	theirs = pipe_ends[1];
-	r = children_spawn(&pid, argv, theirs, STDOUT_FILENO);
-	if (r < 0) {
-		snprintf(line, size, "cannot run %s: %s", program, strerror(-r));
-		return r;
-	}
-	close(TAKE_FD(theirs));
-	length = read_all(ours, line, size - 1, timeout_s);
-	if (length < 0)
-		kill(pid, SIGKILL);
-	line[length < 0 ? 0 : length] = '\0';
-	line[strcspn(line, "\n")] = '\0';
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (length < 0)
-		return (int)length;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENODEV;
 }

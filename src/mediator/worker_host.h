@@ -74,12 +74,4 @@ struct worker_info {
 void worker_host_walk(struct worker_host *host,
                       void (*each)(void *context, const struct worker_info *info), void *context);
 
-/*
- * Runs `vgpu-worker --probe` and reads what it says, for at most @timeout_s seconds; for
- * use before the event loop runs. Returns 0 with the JSON line in @line, or a negative
- * errno with the worker's complaint in it.
- */
-int worker_host_probe(const char *program, const char *backend, const char *gpu, int timeout_s,
-                      char *line, size_t size);
-
 #endif

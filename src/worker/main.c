@@ -41,15 +41,15 @@ static const char usage[] =
 	"usage: vgpu-worker --backend cpu|cuda [--gpu INDEX|UUID] [--uid N] [--cpu N]\n"
 	"                   [--allow-test-ops] [--blocking-sync] [--log-level LEVEL]\n"
 	"                   --fd N --parent PID\n"
-	"       vgpu-worker --probe --backend cpu|cuda [--gpu INDEX|UUID]\n"
+	"       vgpu-worker --probe --backend cpu|cuda [--gpu INDEX|UUID] [--parent PID]\n"
 	"       vgpu-worker --probe-sandbox [--uid N]\n"
 	"       vgpu-worker --calibrate [--gpu INDEX|UUID]\n"
 	"       vgpu-worker --help | --version\n"
 	"\n"
 	"Runs the jobs of one VM. Started by vgpu-mediator, with the socket to it as\n"
-	"file descriptor --fd. --probe tells which device a backend would use,\n"
-	"--probe-sandbox whether the sandbox that jobs run in holds, --calibrate which\n"
-	"slice_us fits a GPU that nobody uses at the moment.\n";
+	"file descriptor --fd; ends when the process --parent does. --probe tells which\n"
+	"device a backend would use, --probe-sandbox whether the sandbox that jobs run in\n"
+	"holds, --calibrate which slice_us fits a GPU that nobody uses at the moment.\n";
 
 /* Options are numbered by their place in this table. */
 enum option_id {
@@ -226,6 +226,9 @@ static int probe_device(const struct options *options)
 	struct backend_failure failure;
 	struct backend *backend;
 
+	/* A driver that hangs must not keep it longer than whoever asks. */
+	if (sandbox_follow_parent(options->sandbox.parent) < 0)
+		return WORKER_EXIT_UNAVAILABLE;
 	if (options->backend_ops->start(&backend, &options->backend, &failure) < 0) {
 		fprintf(stderr, "vgpu-worker: %s\n", failure.text);
 		return WORKER_EXIT_UNAVAILABLE;

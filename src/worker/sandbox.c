@@ -116,14 +116,19 @@ static int change_uid(const struct sandbox_options *options)
 	return 0;
 }
 
-static int follow_parent(const struct sandbox_options *options)
+int sandbox_follow_parent(pid_t parent)
 {
-	if (options->parent == 0)
+	if (parent == 0)
 		return 0;
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
 		return -errno;
 	/* It may have died before the line above. */
-	return getppid() != options->parent ? -ESRCH : 0;
+	return getppid() != parent ? -ESRCH : 0;
+}
+
+static int follow_parent(const struct sandbox_options *options)
+{
+	return sandbox_follow_parent(options->parent);
 }
 
 static int pin_to_cpu(const struct sandbox_options *options)

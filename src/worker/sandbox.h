@@ -29,6 +29,9 @@ struct sandbox_options {
  */
 int sandbox_enter(const struct sandbox_options *options, const char **what);
 
+/* Has the kernel end this process when @parent dies; 0 is nobody. 0 or a negative errno. */
+int sandbox_follow_parent(pid_t parent);
+
 /*
  * Closes the door: no core or ptrace by others, and no system calls but those of
  * sandbox_syscalls.c for any thread of the process. 0 or a negative errno with *@what.

@@ -19,6 +19,7 @@ import socket
 import sqlite3
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections import namedtuple
@@ -30,6 +31,14 @@ BUILD = pathlib.Path(os.environ.get("VGPU_BUILD", ROOT / "build"))
 PROGRAM = BUILD / "bin" / "vgpu-mediator"
 WORKER = BUILD / "bin" / "vgpu-worker"
 STANDIN = BUILD / "tests" / "standin"
+
+# Stays until its input ends.
+TRACER = """
+import ctypes, sys
+PTRACE_SEIZE = 0x4206
+print(ctypes.CDLL(None).ptrace(PTRACE_SEIZE, int(sys.argv[1]), None, None), flush=True)
+sys.stdin.read()
+"""
 
 LIMIT_S = 60  # for what must happen; never waited for when it does
 LOG_TAIL_LINES = 60
@@ -77,6 +86,21 @@ def alive(pid):
     with contextlib.suppress(OSError):
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
     return False
+
+
+@contextlib.contextmanager
+def unreapable(pid):
+    """
+    Makes of a process one that seems to survive SIGKILL, as one does that hangs in a driver:
+    its tracer does not look at it, so that its parent cannot reap it.
+    """
+    tracer = subprocess.Popen(
+        [sys.executable, "-c", TRACER, str(pid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with tracer:
+        assert tracer.stdout.readline() == b"0\n", "it cannot be traced"
+        yield
+        tracer.stdin.close()
 
 
 def process_status(pid, key):

@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -347,6 +348,60 @@ def test_a_long_job_keeps_only_its_own_place(new_mediator):
     fourth.works()
     os.kill(mediator.worker_pid(uuids[2]), signal.SIGKILL)
     assert third.answer().code == wire.CUDA
+
+
+# ---- Workers that survive SIGKILL -------------------------------------------
+
+
+@as_root
+def test_a_worker_that_hangs_in_the_driver_does_not_delay_the_end(mediator):
+    """It is left behind, and counts no more among those that are waited for."""
+    uuid = mediator.add_vm(job_timeout_ms=100)
+    device = mediator.connect(uuid)
+    device.works()
+    with harness.unreapable(mediator.worker_pid(uuid)):
+        assert device.call(wire.OP_HANG).code == wire.TIMEOUT
+        mediator.says("survives SIGKILL: it hangs in the driver")
+        mediator.stop()
+    assert "did not end" not in mediator.log()
+    assert mediator.log().count("it is left behind") == 1
+
+
+@as_root
+def test_a_second_sigterm_does_not_wait_for_the_driver(mediator):
+    uuid = mediator.add_vm()
+    device = mediator.connect(uuid)
+    device.works()
+    with harness.unreapable(mediator.worker_pid(uuid)):
+        device.submit(wire.OP_HANG)
+        harness.wait_for(lambda: mediator.vm_status(uuid)["in_flight"] == 1, "the hanging job")
+        mediator.signal(signal.SIGTERM)
+        mediator.says("stopping")
+        mediator.stop()
+    assert not mediator.admin_path.exists()
+
+
+def test_a_probe_that_hangs_dies_with_the_mediator(new_mediator):
+    mediator = new_mediator()
+    if not (harness.STANDIN / "libcuda.so.1").exists():
+        pytest.skip("the stand-in for CUDA is not built")
+    mediator.environment = {
+        "LD_LIBRARY_PATH": str(harness.STANDIN),
+        "VGPU_STANDIN_INIT_HANGS": "1",
+    }
+    mediator.launch(backend="auto")
+
+    def probe():
+        own = mediator.process.pid
+        return [pid for pid, parent in harness.processes().items() if parent == own]
+
+    def hangs():
+        pids = probe()
+        return pids and "libcuda" in pathlib.Path(f"/proc/{pids[0]}/maps").read_text() and pids
+
+    [pid] = harness.wait_for(hangs, "a probe")
+    mediator.kill()
+    harness.wait_for(lambda: not harness.alive(pid), "the end of the probe")
 
 
 # ---- The sandbox ------------------------------------------------------------

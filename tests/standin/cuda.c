@@ -222,6 +222,8 @@ static const struct kernel kernels[] = {
 
 int cuInit(unsigned int flags UNUSED)
 {
+	while (setting("VGPU_STANDIN_INIT_HANGS", 0))
+		pause();
 	gpu.memory_left = (uint64_t)setting("VGPU_STANDIN_MEMORY_MIB", DEFAULT_MEMORY_MIB) << 20;
 	return (int)setting("VGPU_STANDIN_INIT_ERROR", SUCCESS);
 }
