@@ -21,6 +21,8 @@ enum admin_exit command_quarantine_vm(struct admin *admin);
 enum admin_exit command_clear_quarantine(struct admin *admin);
 enum admin_exit command_set_timeout(struct admin *admin);
 enum admin_exit command_set_enabled(struct admin *admin);
+/* Who asks: behind sudo the person and not root. */
+void admin_caller_name(char *to, size_t size);
 
 /* commands_show.c */
 enum admin_exit command_list_pools(struct admin *admin);

@@ -128,8 +128,7 @@ struct quarantine {
 	char by[64];
 };
 
-/* Who asks: behind sudo the person and not root. */
-static void caller_name(char *to, size_t size)
+void admin_caller_name(char *to, size_t size)
 {
 	const char *sudo_user = getenv("SUDO_USER");
 	struct passwd *entry = getpwuid(getuid());
@@ -156,7 +155,7 @@ enum admin_exit command_quarantine_vm(struct admin *admin)
 
 	if (!quarantine.reason)
 		quarantine.reason = "by hand";
-	caller_name(quarantine.by, sizeof(quarantine.by));
+	admin_caller_name(quarantine.by, sizeof(quarantine.by));
 	return apply(admin, action_quarantine, &quarantine, "quarantined");
 }
 

@@ -14,6 +14,9 @@
 #include "admin/commands.h"
 #include "admin/record.h"
 
+/* That of the registry when last something was added to what an export holds. */
+enum { EXPORT_VERSION = 3 };
+
 static int pools_to_json(struct admin *admin, json_t *pools)
 {
 	struct registry_pools list;
@@ -87,8 +90,7 @@ enum admin_exit command_export(struct admin *admin)
 	enum admin_exit status, written;
 	int result;
 
-	all = json_pack("{s:i, s:o, s:o}", "version", REGISTRY_VERSION, "pools", pools, "vms",
-	                rows);
+	all = json_pack("{s:i, s:o, s:o}", "version", EXPORT_VERSION, "pools", pools, "vms", rows);
 	status = admin_open(admin, REGISTRY_READ);
 	if (status != ADMIN_DONE)
 		return status;
@@ -227,9 +229,9 @@ enum admin_exit command_import(struct admin *admin)
 		return admin_fail(admin, ADMIN_FAILED, "cannot read %s: line %d: %s",
 		                  admin->argument, error.line, error.text);
 	if (!json_is_integer(json_object_get(all, "version")) ||
-	    json_integer_value(json_object_get(all, "version")) != REGISTRY_VERSION)
+	    json_integer_value(json_object_get(all, "version")) != EXPORT_VERSION)
 		return admin_fail(admin, ADMIN_FAILED, "%s is no export of version %d",
-		                  admin->argument, REGISTRY_VERSION);
+		                  admin->argument, EXPORT_VERSION);
 	status = import_all(admin, all);
 	if (status != ADMIN_DONE)
 		return status;

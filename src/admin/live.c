@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "admin/commands.h"
+#include "admin/record.h"
 #include "admin/text.h"
 
 const struct column live_vm_columns[] = {
@@ -189,6 +190,7 @@ enum admin_exit command_drain(struct admin *admin)
 	json_t *params = json_object(), *result = NULL;
 	enum admin_exit status;
 	int64_t gpu = 0;
+	char by[64];
 
 	if (text && setting_parse(&gpu, &whole, text) < 0) {
 		json_decref(params);
@@ -197,6 +199,8 @@ enum admin_exit command_drain(struct admin *admin)
 	}
 	if (text)
 		json_object_set_new(params, "gpu", json_integer(gpu));
+	admin_caller_name(by, sizeof(by));
+	json_object_set_new(params, "by", record_text(by));
 	status = admin_call(admin, method, params, &result);
 	if (status != ADMIN_DONE)
 		return status;

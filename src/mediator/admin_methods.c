@@ -94,22 +94,6 @@ static json_t *vm_status(struct mediator *mediator, const struct vm_entry *entry
 	return object;
 }
 
-static json_t *gpu_status(struct mediator *mediator, uint32_t index)
-{
-	const struct gpu_info *gpu = &mediator->gpus.gpus[index];
-	struct sched_stats stats;
-	json_t *object;
-
-	core_gpu_stats(mediator->core, index, &stats);
-	object = json_pack("{s:i, s:s, s:s, s:f, s:I, s:i, s:i}", "index", (int)index, "uuid",
-	                   gpu->uuid, "name", gpu->name, "busy_s", clock_seconds(stats.busy_ns),
-	                   "context_switches", (json_int_t)stats.context_switches, "ready",
-	                   (int)stats.ready, "open", (int)stats.open);
-	if (object)
-		gpu_watch_describe(mediator->watch, index, object);
-	return object;
-}
-
 /* ---- Methods -------------------------------------------------------------------------- */
 
 static void on_ping(void *owner UNUSED, struct admin_call *call, const json_t *params UNUSED)
@@ -141,7 +125,7 @@ static void on_status(void *owner, struct admin_call *call, const json_t *params
 			json_array_append_new(vms, vm_status(mediator, entry, shares));
 	}
 	for (uint32_t i = 0; i < mediator->gpus.count; i++)
-		json_array_append_new(gpus, gpu_status(mediator, i));
+		json_array_append_new(gpus, gpu_watch_describe(mediator->watch, i));
 	core_stats(mediator->core, &stats);
 	admin_call_result(call,
 	                  json_pack("{s:s, s:i, s:f, s:s, s:o, s:o, s:i, s:i, s:I, s:{s:s, s:b}}",
@@ -287,7 +271,7 @@ static void on_health(void *owner, struct admin_call *call, const json_t *params
 	json_t *gpus = json_array();
 
 	for (uint32_t i = 0; i < mediator->gpus.count; i++)
-		json_array_append_new(gpus, gpu_status(mediator, i));
+		json_array_append_new(gpus, gpu_watch_describe(mediator->watch, i));
 	admin_call_result(call, json_pack("{s:o}", "gpus", gpus));
 }
 
@@ -295,6 +279,7 @@ static void set_drained(struct mediator *mediator, struct admin_call *call, cons
                         bool drained)
 {
 	const json_t *gpu = json_object_get(params, "gpu");
+	const char *by = json_string_value(json_object_get(params, "by"));
 	json_int_t index = gpu ? json_integer_value(gpu) : 0;
 
 	if ((gpu && !json_is_integer(gpu)) || (!gpu && mediator->gpus.count > 1) || index < 0 ||
@@ -303,8 +288,8 @@ static void set_drained(struct mediator *mediator, struct admin_call *call, cons
 		                 mediator->gpus.count - 1);
 		return;
 	}
-	gpu_watch_set_drained(mediator->watch, (uint32_t)index, drained);
-	admin_call_result(call, gpu_status(mediator, (uint32_t)index));
+	gpu_watch_set_drained(mediator->watch, (uint32_t)index, drained, by ? by : "an operator",
+	                      call);
 }
 
 static void on_drain(void *owner, struct admin_call *call, const json_t *params)
@@ -352,8 +337,8 @@ const struct admin_method admin_methods[] = {
 	{"show-connections", "the VMs' connections", on_show_connections},
 	{"list-workers", "the worker processes", on_list_workers},
 	{"health", "the GPUs: state, reasons, readings", on_health},
-	{"drain", "take a GPU out of service: {\"gpu\": number}", on_drain},
-	{"resume", "give a GPU back: {\"gpu\": number}", on_resume},
+	{"drain", "take a GPU out of service: {\"gpu\": number, \"by\": who}", on_drain},
+	{"resume", "give a GPU back: {\"gpu\": number, \"by\": who}", on_resume},
 	{"list-jobs", "the jobs that wait or run", on_list_jobs},
 	{"cancel-job", "end a job: {\"job\": number}", on_cancel_job},
 	{"weights", "weights, priorities and shares", on_weights},

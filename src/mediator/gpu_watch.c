@@ -22,6 +22,12 @@ enum {
 	VERIFY_TIMEOUT_S = 60,
 };
 
+const struct gpu_cause_info gpu_cause_infos[GPU_CAUSE_COUNT] = {
+	[GPU_CAUSE_BY_HAND] = {"by_hand", "drained by", "vgpu-admin resume gives it back"},
+	[GPU_CAUSE_STUCK] = {"worker_stuck", "a worker there survives SIGKILL",
+                             "reset the GPU or reboot, then vgpu-admin resume"},
+};
+
 /* ---- Drain ----------------------------------------------------------------------------- */
 
 static void log_news(struct watched *gpu)
@@ -39,16 +45,39 @@ static void log_news(struct watched *gpu)
 	}
 }
 
+const char *gpu_cause_message(char *to, size_t size, const struct watched *gpu,
+                              enum gpu_cause_code code)
+{
+	const char *by = gpu->causes[code].by;
+
+	snprintf(to, size, "%s%s%s", gpu_cause_infos[code].message, by[0] ? " " : "", by);
+	return to;
+}
+
+void gpu_cause_begin(struct watched *gpu, enum gpu_cause_code code, int64_t since_ns,
+                     const char *by)
+{
+	struct gpu_cause *cause = &gpu->causes[code];
+
+	if (cause->active)
+		return;
+	cause->active = true;
+	cause->since_ns = since_ns;
+	snprintf(cause->by, sizeof(cause->by), "%s", by);
+}
+
 static bool must_drain(const struct watched *gpu)
 {
-	return gpu->by_hand || gpu->stuck || gpu->step != RESET_NONE ||
-	       (gpu->health && health_needs_drain(gpu->health));
+	for (int code = 0; code < GPU_CAUSE_COUNT; code++) {
+		if (gpu->causes[code].active)
+			return true;
+	}
+	return gpu->step != RESET_NONE || (gpu->health && health_needs_drain(gpu->health));
 }
 
 static void begin_reset(struct watched *gpu);
 
-/* Brings the core in line with what is known of the GPU. */
-static void update(struct watched *gpu)
+void gpu_watch_update(struct watched *gpu)
 {
 	struct mediator *mediator = gpu->watch->mediator;
 	bool drain = must_drain(gpu);
@@ -59,7 +88,8 @@ static void update(struct watched *gpu)
 		gpu->drained = false;
 	core_gpu_set_draining(mediator->core, clock_monotonic_ns(), gpu->index, drain);
 	mediator_pump(mediator);
-	if (gpu->drained && gpu->step == RESET_NONE && gpu->health &&
+	gpu_holds_sync(gpu);
+	if (gpu->watch->restored && gpu->drained && gpu->step == RESET_NONE && gpu->health &&
 	    health_needs_reset(gpu->health))
 		begin_reset(gpu);
 }
@@ -102,7 +132,7 @@ static void finish_reset(struct watched *gpu, const char *why)
 		            gpu->index);
 	if (!needs_release(gpu->watch))
 		nvml_reader_resume(gpu->watch->reader);
-	update(gpu);
+	gpu_watch_update(gpu);
 }
 
 static void on_process_end(void *owner, pid_t pid, int status);
@@ -205,7 +235,7 @@ static void on_reading(void *owner, uint32_t index, const struct nvml_reading *r
 	gpu->last = *reading;
 	gpu->has_reading = true;
 	health_reading_came(gpu->health, reading->at_ns, &reading->health);
-	update(gpu);
+	gpu_watch_update(gpu);
 }
 
 static void on_xid(void *owner, uint32_t index, uint64_t xid, int64_t at_ns)
@@ -215,7 +245,7 @@ static void on_xid(void *owner, uint32_t index, uint64_t xid, int64_t at_ns)
 	log_warning("GPU %u: Xid %llu: %s", index, (unsigned long long)xid,
 	            health_xid_find(xid)->text);
 	health_xid_came(watch->gpus[index].health, at_ns, xid);
-	update(&watch->gpus[index]);
+	gpu_watch_update(&watch->gpus[index]);
 }
 
 static void on_state(void *owner, enum nvml_state state, const char *text)
@@ -231,7 +261,7 @@ static void on_state(void *owner, enum nvml_state state, const char *text)
 		}
 		if (state == NVML_STATE_RELEASED && gpu->step == RESET_RELEASING)
 			run_command(gpu);
-		update(gpu);
+		gpu_watch_update(gpu);
 	}
 }
 
@@ -241,27 +271,45 @@ void gpu_watch_drained(struct gpu_watch *watch, uint32_t index)
 
 	log_info("GPU %u (%s) is drained", index, watch->mediator->gpus.gpus[index].name);
 	gpu->drained = true;
-	update(gpu);
+	gpu_watch_update(gpu);
 }
 
 void gpu_watch_stuck(struct gpu_watch *watch, uint32_t index)
 {
-	watch->gpus[index].stuck = true;
-	update(&watch->gpus[index]);
+	gpu_cause_begin(&watch->gpus[index], GPU_CAUSE_STUCK, clock_monotonic_ns(), "");
+	gpu_watch_update(&watch->gpus[index]);
 }
 
-void gpu_watch_set_drained(struct gpu_watch *watch, uint32_t index, bool drained)
+void gpu_watch_set_drained(struct gpu_watch *watch, uint32_t index, bool drained, const char *by,
+                           struct admin_call *call)
 {
 	struct watched *gpu = &watch->gpus[index];
 
-	gpu->by_hand = drained;
-	if (!drained) {
-		gpu->stuck = false;
+	log_info("GPU %u: %s by %s", index, drained ? "drained" : "resumed", by);
+	if (drained) {
+		gpu_cause_begin(gpu, GPU_CAUSE_BY_HAND, clock_monotonic_ns(), by);
+	} else {
+		gpu->causes[GPU_CAUSE_BY_HAND].active = gpu->causes[GPU_CAUSE_STUCK].active = false;
 		/* Whoever resumes a GPU vouches for it; what is still wrong comes back. */
 		if (gpu->health && gpu->step == RESET_NONE && health_needs_drain(gpu->health))
 			health_reset_done(gpu->health, clock_monotonic_ns(), true, "");
 	}
-	update(gpu);
+	gpu_watch_update(gpu);
+	gpu_holds_answer(gpu, call);
+}
+
+void gpu_watch_registry_read(struct gpu_watch *watch, const struct registry_gpu_holds *holds)
+{
+	for (uint32_t i = 0; i < watch->count; i++)
+		gpu_holds_read(&watch->gpus[i], holds);
+	watch->restored = true;
+	for (uint32_t i = 0; i < watch->count; i++)
+		gpu_watch_update(&watch->gpus[i]);
+}
+
+void gpu_watch_stored(struct gpu_watch *watch, uint32_t index, bool stored)
+{
+	gpu_holds_stored(&watch->gpus[index], stored);
 }
 
 /* ---- Start and end ------------------------------------------------------------------------------
@@ -303,7 +351,7 @@ int gpu_watch_new(struct gpu_watch **out, struct mediator *mediator)
 		gpu->watch = watch;
 		gpu->index = i;
 		gpu->timeout = event_new(mediator->base, -1, 0, on_timeout, gpu);
-		if (!gpu->timeout)
+		if (!gpu->timeout || gpu_holds_init(gpu) < 0)
 			return -ENOMEM;
 		if (!mediator->gpus.cuda)
 			continue;
@@ -326,6 +374,7 @@ void gpu_watch_free(struct gpu_watch *watch)
 		return;
 	nvml_reader_free(watch->reader);
 	for (uint32_t i = 0; i < watch->count; i++) {
+		gpu_holds_clear(&watch->gpus[i]);
 		health_free(watch->gpus[i].health);
 		if (watch->gpus[i].timeout)
 			event_free(watch->gpus[i].timeout);

@@ -7,7 +7,8 @@
  * ended); if a command is configured, NVML lets go of the GPU and the command runs; a
  * worker's probe verifies that a context can be made. Without a command a fresh context
  * is all that is tried; a GPU that soon needs a reset again stays drained. An operator's
- * own drain stays until the operator resumes.
+ * own drain stays until the operator resumes. What drains a GPU is in the registry, and
+ * holds again after a restart.
  */
 #ifndef MEDIATOR_GPU_WATCH_H
 #define MEDIATOR_GPU_WATCH_H
@@ -16,7 +17,9 @@
 
 #include "mediator/mediator.h"
 #include "mediator/nvml_reader.h"
+#include "registry/registry.h"
 
+struct admin_call;
 struct gpu_watch;
 
 /* Watches the GPUs in the mediator's table. Returns 0 or a negative errno. */
@@ -32,13 +35,26 @@ void gpu_watch_drained(struct gpu_watch *watch, uint32_t gpu);
 /* A worker on the GPU cannot be killed: it is drained until an operator resumes it. */
 void gpu_watch_stuck(struct gpu_watch *watch, uint32_t gpu);
 
-/* An operator takes a GPU out of service, or gives it back. */
-void gpu_watch_set_drained(struct gpu_watch *watch, uint32_t gpu, bool drained);
+/*
+ * An operator, @by, takes a GPU out of service, or gives it back, whatever had drained
+ * it. @call is answered once that is recorded.
+ */
+void gpu_watch_set_drained(struct gpu_watch *watch, uint32_t gpu, bool drained, const char *by,
+                           struct admin_call *call);
+
+/*
+ * The registry has been read. The first time what it says holds again; later on what is
+ * known here goes before what another file says.
+ */
+void gpu_watch_registry_read(struct gpu_watch *watch, const struct registry_gpu_holds *holds);
+
+/* What holds GPU @gpu has been written, or could not be. */
+void gpu_watch_stored(struct gpu_watch *watch, uint32_t gpu, bool stored);
 
 /* ---- What is known -------------------------------------------------------------------- */
 
-/* Adds state, readings and reasons to the object of one GPU. */
-void gpu_watch_describe(const struct gpu_watch *watch, uint32_t gpu, json_t *object);
+/* State, readings, reasons and load of one GPU. NULL without memory. */
+json_t *gpu_watch_describe(const struct gpu_watch *watch, uint32_t gpu);
 
 struct gpu_figures {
 	const char *state;                    /* of health_state_name() */

@@ -8,34 +8,40 @@
 
 static const char *state_name(const struct watched *gpu)
 {
-	if (gpu->by_hand || gpu->stuck)
-		return "draining";
-	return health_state_name(gpu->health ? health_state(gpu->health) : HEALTH_OK);
+	enum health_state state = gpu->health ? health_state(gpu->health) : HEALTH_OK;
+
+	for (int code = 0; code < GPU_CAUSE_COUNT; code++) {
+		if (gpu->causes[code].active)
+			state = (enum health_state)max_i64(state, HEALTH_DRAINING);
+	}
+	return health_state_name(state);
+}
+
+static void add_reason(json_t *list, const char *code, enum health_state level, int64_t since_ns,
+                       const char *message, const char *remedy)
+{
+	json_array_append_new(list, json_pack("{s:s, s:s, s:f, s:o, s:s}", "code", code, "level",
+	                                      health_state_name(level), "age_s",
+	                                      clock_seconds(clock_monotonic_ns() - since_ns),
+	                                      "message", admin_text(message), "remedy", remedy));
 }
 
 static json_t *describe_reasons(const struct watched *gpu)
 {
 	const struct health_reason *reason = NULL;
 	json_t *list = json_array();
+	char message[HEALTH_TEXT_BYTES];
 
-	if (gpu->by_hand)
-		json_array_append_new(list,
-		                      json_pack("{s:s, s:s, s:s, s:s}", "code", "by_hand", "level",
-		                                "draining", "message", "drained by an operator",
-		                                "remedy", "vgpu-admin resume gives it back"));
-	if (gpu->stuck)
-		json_array_append_new(list,
-		                      json_pack("{s:s, s:s, s:s, s:s}", "code", "worker_stuck",
-		                                "level", "draining", "message",
-		                                "a worker there survives SIGKILL", "remedy",
-		                                "reset the GPU or reboot, then vgpu-admin resume"));
+	for (int code = 0; code < GPU_CAUSE_COUNT; code++) {
+		if (gpu->causes[code].active)
+			add_reason(list, gpu_cause_infos[code].code, HEALTH_DRAINING,
+			           gpu->causes[code].since_ns,
+			           gpu_cause_message(message, sizeof(message), gpu, code),
+			           gpu_cause_infos[code].remedy);
+	}
 	while (gpu->health && (reason = health_next_reason(gpu->health, reason)))
-		json_array_append_new(
-			list,
-			json_pack("{s:s, s:s, s:f, s:o, s:s}", "code", reason->code, "level",
-		                  health_state_name(reason->level), "age_s",
-		                  clock_seconds(clock_monotonic_ns() - reason->since_ns), "message",
-		                  admin_text(reason->message), "remedy", reason->remedy));
+		add_reason(list, reason->code, reason->level, reason->since_ns, reason->message,
+		           reason->remedy);
 	return list;
 }
 
@@ -98,20 +104,8 @@ static void put_value(json_t *object, const char *key, const struct health_readi
 		json_object_set_new(object, key, json_real((double)raw * scale));
 }
 
-void gpu_watch_describe(const struct gpu_watch *watch, uint32_t index, json_t *object)
+static void describe_reading(const struct watched *gpu, json_t *object)
 {
-	const struct watched *gpu = &watch->gpus[index];
-
-	json_object_set_new(object, "health", json_string(state_name(gpu)));
-	json_object_set_new(object, "drained", json_boolean(gpu->drained));
-	json_object_set_new(object, "reasons", describe_reasons(gpu));
-	if (!watch->reader)
-		return;
-	json_object_set_new(object, "nvml",
-	                    json_string(nvml_state_name(nvml_reader_state(watch->reader))));
-	json_object_set_new(object, "xids", describe_xids(gpu->health));
-	if (!gpu->has_reading)
-		return;
 	if (gpu->last.processes_known)
 		json_object_set_new(object, "processes", describe_processes(gpu));
 	for (enum health_value v = 0; v < HEALTH_VALUE_COUNT; v++)
@@ -123,6 +117,39 @@ void gpu_watch_describe(const struct gpu_watch *watch, uint32_t index, json_t *o
 	          1.0 / 1048576);
 	put_value(object, "memory_total_mib", &gpu->last.health, HEALTH_MEMORY_TOTAL_BYTES,
 	          1.0 / 1048576);
+}
+
+/* What does not depend on how it is: who it is and how busy the core keeps it. */
+static json_t *describe_load(const struct mediator *mediator, uint32_t index)
+{
+	const struct gpu_info *info = &mediator->gpus.gpus[index];
+	struct sched_stats stats;
+
+	core_gpu_stats(mediator->core, index, &stats);
+	return json_pack("{s:i, s:s, s:s, s:f, s:I, s:i, s:i}", "index", (int)index, "uuid",
+	                 info->uuid, "name", info->name, "busy_s", clock_seconds(stats.busy_ns),
+	                 "context_switches", (json_int_t)stats.context_switches, "ready",
+	                 (int)stats.ready, "open", (int)stats.open);
+}
+
+json_t *gpu_watch_describe(const struct gpu_watch *watch, uint32_t index)
+{
+	json_t *object = describe_load(watch->mediator, index);
+	const struct watched *gpu = &watch->gpus[index];
+
+	if (!object)
+		return NULL;
+	json_object_set_new(object, "health", json_string(state_name(gpu)));
+	json_object_set_new(object, "drained", json_boolean(gpu->drained));
+	json_object_set_new(object, "reasons", describe_reasons(gpu));
+	if (!watch->reader)
+		return object;
+	json_object_set_new(object, "nvml",
+	                    json_string(nvml_state_name(nvml_reader_state(watch->reader))));
+	json_object_set_new(object, "xids", describe_xids(gpu->health));
+	if (gpu->has_reading)
+		describe_reading(gpu, object);
+	return object;
 }
 
 void gpu_watch_figures(const struct gpu_watch *watch, uint32_t index, struct gpu_figures *out)

@@ -4,6 +4,7 @@
  *
  *   gpu_watch.c           events, drain and reset
  *   gpu_watch_describe.c  what operators see
+ *   gpu_holds.c           what must outlive a restart
  */
 #ifndef MEDIATOR_GPU_WATCH_INTERNAL_H
 #define MEDIATOR_GPU_WATCH_INTERNAL_H
@@ -18,18 +19,56 @@ enum reset_step {
 	RESET_VERIFYING, /* a probe runs */
 };
 
+/* What drains a GPU and is no matter of its health. */
+enum gpu_cause_code {
+	GPU_CAUSE_BY_HAND, /* an operator wants it */
+	GPU_CAUSE_STUCK,   /* a worker there cannot be killed */
+	GPU_CAUSE_COUNT,
+};
+
+struct gpu_cause {
+	bool active;
+	int64_t since_ns;
+	char by[STORE_BY_BYTES]; /* the person; "" = nobody */
+};
+
+struct gpu_cause_info {
+	const char *code;
+	const char *message;
+	const char *remedy;
+};
+
+/* gpu_watch.c */
+extern const struct gpu_cause_info gpu_cause_infos[GPU_CAUSE_COUNT];
+
+/* An admin socket's `drain` or `resume` that waits until it is recorded. */
+struct hold_waiter {
+	TAILQ_ENTRY(hold_waiter) link;
+	struct admin_call *call;
+};
+
+/* What holds a GPU, and how far the registry knows it. */
+struct gpu_holds {
+	struct store_holds stored;  /* as the registry has them */
+	struct store_holds storing; /* being written */
+	bool busy;                  /* `storing` means something */
+	bool stale;                 /* the registry may have others than `stored` */
+	struct event *again;        /* pending after a failure */
+	TAILQ_HEAD(, hold_waiter) waiters;
+};
+
 struct watched {
 	struct gpu_watch *watch;
 	uint32_t index;
 	struct health *health;
 	struct nvml_reading last;
 	bool has_reading;
-	bool by_hand; /* an operator drained it */
-	bool stuck;   /* a worker there cannot be killed */
+	struct gpu_cause causes[GPU_CAUSE_COUNT];
 	bool drained; /* the core has said so */
 	enum reset_step step;
 	pid_t pid; /* of the step's process; 0 = none */
 	struct event *timeout;
+	struct gpu_holds holds;
 };
 
 struct gpu_watch {
@@ -37,6 +76,28 @@ struct gpu_watch {
 	struct nvml_reader *reader; /* NULL with the cpu backend */
 	struct watched *gpus;
 	uint32_t count;
+	bool restored; /* what the registry knows is taken over */
 };
+
+/* gpu_watch.c */
+/* The sentence for an active cause; returns @to. */
+const char *gpu_cause_message(char *to, size_t size, const struct watched *gpu,
+                              enum gpu_cause_code code);
+void gpu_cause_begin(struct watched *gpu, enum gpu_cause_code code, int64_t since_ns,
+                     const char *by);
+/* Brings the core and the registry in line with what is known of the GPU. */
+void gpu_watch_update(struct watched *gpu);
+
+/* gpu_holds.c */
+/* 0 or -ENOMEM. */
+int gpu_holds_init(struct watched *gpu);
+void gpu_holds_clear(struct watched *gpu);
+/* Writes what holds the GPU, if that is not what the registry has. */
+void gpu_holds_sync(struct watched *gpu);
+/* The registry has been read, or written. */
+void gpu_holds_read(struct watched *gpu, const struct registry_gpu_holds *holds);
+void gpu_holds_stored(struct watched *gpu, bool stored);
+/* Answers @call, which it owns from here on, once the registry has what holds the GPU. */
+void gpu_holds_answer(struct watched *gpu, struct admin_call *call);
 
 #endif

@@ -62,6 +62,9 @@ static void on_loaded(void *owner, uint64_t tag, const struct store_snapshot *sn
 	struct pending_reload *reload = find_reload(mediator, tag);
 	struct vm_table_report report = {.changed = json_array(), .errors = json_array()};
 
+	/* Before the VMs: none of their jobs may meet a GPU that must not get work. */
+	if (snapshot)
+		gpu_watch_registry_read(mediator->watch, &snapshot->holds);
 	if (snapshot && !mediator->shutdown_deadline_ns)
 		vm_table_apply(mediator, snapshot, &report);
 	if (report.added || report.removed || json_array_size(report.changed))
@@ -73,7 +76,18 @@ static void on_loaded(void *owner, uint64_t tag, const struct store_snapshot *sn
 	json_decref(report.errors);
 }
 
-const struct store_ops mediator_store_ops = {.loaded = on_loaded, .stored = on_stored};
+static void on_gpu_stored(void *owner, uint32_t gpu, bool stored)
+{
+	struct mediator *mediator = owner;
+
+	gpu_watch_stored(mediator->watch, gpu, stored);
+}
+
+const struct store_ops mediator_store_ops = {
+	.loaded = on_loaded,
+	.stored = on_stored,
+	.gpu_stored = on_gpu_stored,
+};
 
 static void report_config(void *context, const char *line)
 {

@@ -19,15 +19,16 @@
 enum request_type {
 	REQUEST_LOAD,
 	REQUEST_FAULT,
+	REQUEST_GPU,
 };
 
 struct request {
 	STAILQ_ENTRY(request) link;
 	enum request_type type;
-	uint64_t tag; /* or ticket */
-	/* FAULT */
-	char uuid[REGISTRY_UUID_BYTES];
-	struct store_fault fault;
+	uint64_t tag;              /* or ticket, or the GPU's number */
+	char uuid[96];             /* of the VM or the GPU */
+	struct store_fault fault;  /* FAULT */
+	struct store_holds *holds; /* GPU */
 	/* outcome */
 	int result;
 	struct store_snapshot snapshot;
@@ -62,6 +63,8 @@ static void request_free(struct request *request)
 	registry_vms_clear(&request->snapshot.vms);
 	registry_pools_clear(&request->snapshot.pools);
 	registry_faults_clear(&request->snapshot.faults);
+	registry_gpu_holds_clear(&request->snapshot.holds);
+	free(request->holds);
 	free(request);
 }
 
@@ -76,6 +79,8 @@ static int do_load(struct store *store, struct request *request)
 		r = registry_pool_list(store->registry, &snapshot->pools);
 	if (r == 0 && !store->faults_loaded)
 		r = registry_fault_list(store->registry, NULL, 0, &snapshot->faults);
+	if (r == 0)
+		r = registry_gpu_hold_list(store->registry, &snapshot->holds);
 	store->faults_loaded |= r == 0;
 	store->behind = r != 0;
 	return r;
@@ -96,6 +101,23 @@ static int do_fault(struct store *store, struct request *request)
 	                                              "vgpu-mediator");
 	/* Removed meanwhile: nobody is left to hold it against. */
 	return r == REGISTRY_E_NOT_FOUND ? 0 : r;
+}
+
+static int do_gpu(struct store *store, struct request *request)
+{
+	struct registry_gpu_hold_event items[STORE_HOLDS_MAX];
+
+	for (uint32_t i = 0; i < request->holds->count; i++) {
+		const struct store_hold *hold = &request->holds->items[i];
+
+		items[i] = (struct registry_gpu_hold_event){
+			.code = hold->code,
+			.at_s = hold->at_s,
+			.message = hold->message,
+			.by = hold->by[0] ? hold->by : NULL,
+		};
+	}
+	return registry_gpu_holds_set(store->registry, request->uuid, items, request->holds->count);
 }
 
 static void explain(const struct store *store, int result, struct registry_error *why)
@@ -147,6 +169,7 @@ static void do_request(struct store *store, struct request *request)
 	static int (*const handlers[])(struct store *, struct request *) = {
 		[REQUEST_LOAD] = do_load,
 		[REQUEST_FAULT] = do_fault,
+		[REQUEST_GPU] = do_gpu,
 	};
 
 	request->result = follow_file(store, &request->why);
@@ -229,6 +252,24 @@ static void *thread_main(void *arg)
 
 /* ---- The event loop's side ---------------------------------------------------------- */
 
+static void tell(struct store *store, const struct request *request)
+{
+	bool well = request->result == 0;
+
+	switch (request->type) {
+	case REQUEST_LOAD:
+		store->ops->loaded(store->owner, request->tag, well ? &request->snapshot : NULL,
+		                   request->why.text);
+		break;
+	case REQUEST_FAULT:
+		store->ops->stored(store->owner, request->tag, well);
+		break;
+	case REQUEST_GPU:
+		store->ops->gpu_stored(store->owner, (uint32_t)request->tag, well);
+		break;
+	}
+}
+
 static void on_done(evutil_socket_t fd, short what UNUSED, void *arg)
 {
 	struct store *store = arg;
@@ -244,12 +285,7 @@ static void on_done(evutil_socket_t fd, short what UNUSED, void *arg)
 	while ((request = STAILQ_FIRST(&done))) {
 		STAILQ_REMOVE_HEAD(&done, link);
 		store->ok = request->result == 0;
-		if (request->type == REQUEST_LOAD)
-			store->ops->loaded(store->owner, request->tag,
-			                   request->result == 0 ? &request->snapshot : NULL,
-			                   request->why.text);
-		else
-			store->ops->stored(store->owner, request->tag, request->result == 0);
+		tell(store, request);
 		request_free(request);
 	}
 }
@@ -373,6 +409,24 @@ int store_fault(struct store *store, uint64_t ticket, const char *uuid,
 	request->type = REQUEST_FAULT;
 	request->tag = ticket;
 	request->fault = *fault;
+	snprintf(request->uuid, sizeof(request->uuid), "%s", uuid);
+	return submit(store, request);
+}
+
+int store_gpu(struct store *store, uint32_t gpu, const char *uuid, const struct store_holds *holds)
+{
+	struct request *request = calloc(1, sizeof(*request));
+
+	if (!request)
+		return -ENOMEM;
+	request->type = REQUEST_GPU;
+	request->tag = gpu;
+	request->holds = malloc(sizeof(*holds));
+	if (!request->holds) {
+		request_free(request);
+		return -ENOMEM;
+	}
+	*request->holds = *holds;
 	snprintf(request->uuid, sizeof(request->uuid), "%s", uuid);
 	return submit(store, request);
 }

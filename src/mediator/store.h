@@ -22,6 +22,8 @@ struct store;
 enum {
 	STORE_WATCH_S = 2,
 	STORE_PENDING_MAX = 4096, /* requests in line; more are refused */
+	STORE_HOLDS_MAX = 16,     /* of one GPU */
+	STORE_BY_BYTES = 64,      /* a person's name */
 };
 
 /* What the registry holds. */
@@ -29,6 +31,7 @@ struct store_snapshot {
 	struct registry_vms vms;
 	struct registry_pools pools;
 	struct registry_faults faults; /* only on the first load: all that are remembered */
+	struct registry_gpu_holds holds;
 };
 
 struct store_ops {
@@ -41,6 +44,8 @@ struct store_ops {
 	               const char *why);
 	/* A fault was written, or not. */
 	void (*stored)(void *owner, uint64_t ticket, bool stored);
+	/* What holds a GPU was written, or not. */
+	void (*gpu_stored)(void *owner, uint32_t gpu, bool stored);
 };
 
 /*
@@ -70,6 +75,25 @@ struct store_fault {
  */
 int store_fault(struct store *store, uint64_t ticket, const char *uuid,
                 const struct store_fault *fault);
+
+/* Why a GPU must not get work. */
+struct store_hold {
+	const char *code; /* a constant */
+	int64_t at_s;
+	char message[160];
+	char by[STORE_BY_BYTES]; /* "" = nobody ordered it */
+};
+
+struct store_holds {
+	uint32_t count;
+	struct store_hold items[STORE_HOLDS_MAX];
+};
+
+/*
+ * Writes that these and no others hold GPU @gpu, whose uuid is @uuid; gpu_stored()
+ * follows. Returns 0, -EBUSY (line full) or -ENOMEM.
+ */
+int store_gpu(struct store *store, uint32_t gpu, const char *uuid, const struct store_holds *holds);
 
 /* False after the last access failed. */
 bool store_ok(const struct store *store);

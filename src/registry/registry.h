@@ -26,7 +26,7 @@
 #include "core/settings.h"
 
 enum {
-	REGISTRY_VERSION = 3,           /* PRAGMA user_version */
+	REGISTRY_VERSION = 4,           /* PRAGMA user_version */
 	REGISTRY_UUID_BYTES = 37,       /* 36 characters and the end */
 	REGISTRY_FAULTS_PER_VM = 256,   /* the newest are kept */
 	REGISTRY_DETAIL_BYTES_MAX = 512 /* of a reason or a fault's detail; more is cut */
@@ -216,6 +216,37 @@ void registry_faults_clear(struct registry_faults *faults);
 int registry_fault_list(struct registry *registry, const char *uuid, int64_t since_s,
                         struct registry_faults *out);
 
+/* ---- GPUs ---- */
+
+/* One reason why a GPU must not get work, until it is taken away. */
+struct registry_gpu_hold_event {
+	const char *code;    /* which one; stable, for programs */
+	int64_t at_s;        /* since the epoch; 0 = now */
+	const char *message; /* for people, or NULL */
+	const char *by;      /* the person who ordered it, or NULL */
+};
+
+/* From now on these are the GPU's, and no others. */
+int registry_gpu_holds_set(struct registry *registry, const char *gpu_uuid,
+                           const struct registry_gpu_hold_event *items, size_t count);
+
+struct registry_gpu_hold {
+	char *gpu_uuid;
+	char *code;
+	int64_t at_s;
+	char *message; /* or NULL */
+	char *by;      /* or NULL */
+};
+
+struct registry_gpu_holds {
+	struct registry_gpu_hold *items; /* GPU by GPU, the oldest first */
+	size_t count;
+};
+
+void registry_gpu_holds_clear(struct registry_gpu_holds *holds);
+
+/* Of all GPUs. The caller clears *@out. */
+int registry_gpu_hold_list(struct registry *registry, struct registry_gpu_holds *out);
 /* ---- pools ---- */
 
 struct registry_pool {

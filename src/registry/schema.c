@@ -65,6 +65,8 @@ static const char *const schema_rest[] = {
 	"vm_uuid TEXT NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, "
 	"points INTEGER NOT NULL DEFAULT 0, detail TEXT)",
 	"CREATE INDEX IF NOT EXISTS idx_fault_vm ON faults(vm_uuid, id)",
+	"CREATE TABLE IF NOT EXISTS gpu_holds (gpu_uuid TEXT NOT NULL, code TEXT NOT NULL, "
+	"at INTEGER NOT NULL, message TEXT, held_by TEXT, PRIMARY KEY (gpu_uuid, code))",
 };
 
 /* What PRAGMA table_info says of one column. */
@@ -157,9 +159,21 @@ static int inspect_pool_column(struct registry *registry, const struct column_in
 	return 0;
 }
 
+static int table_find(struct registry *registry, const char *name, bool *found)
+{
+	char sql[128];
+	int64_t count = 0;
+	int result;
+
+	snprintf(sql, sizeof(sql),
+	         "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '%s'", name);
+	result = registry_query_int(registry, &count, sql, 0);
+	*found = count > 0;
+	return result;
+}
+
 static int inspect(struct registry *registry, struct inspection *inspection)
 {
-	int64_t found = 0;
 	int result;
 
 	registry->vm_columns = 0;
@@ -170,11 +184,9 @@ static int inspect(struct registry *registry, struct inspection *inspection)
 		result = columns_visit(registry, "PRAGMA table_info(pools)", inspect_pool_column,
 		                       NULL);
 	if (result == 0)
-		result = registry_query_int(registry, &found,
-		                            "SELECT count(*) FROM sqlite_master "
-		                            "WHERE type = 'table' AND name = 'faults'",
-		                            0);
-	registry->has_faults = found > 0;
+		result = table_find(registry, "faults", &registry->has_faults);
+	if (result == 0)
+		result = table_find(registry, "gpu_holds", &registry->has_gpu_holds);
 	/* A column with a default that SQLite cannot add later (the time) needs a new table. */
 	if (registry->vm_columns != 0 && (!(registry->vm_columns & 1u << VM_COLUMN_CREATED) ||
 	                                  !(registry->vm_columns & 1u << VM_COLUMN_UPDATED)))
@@ -245,7 +257,8 @@ static int state_find(struct registry *registry, enum schema_state *out,
 	if (empty)
 		*out = SCHEMA_STATE_EMPTY;
 	else if (*version == REGISTRY_VERSION && registry->vm_columns == all_columns() &&
-	         registry->pool_timeout && registry->has_faults && !inspection->rebuild)
+	         registry->pool_timeout && registry->has_faults && registry->has_gpu_holds &&
+	         !inspection->rebuild)
 		*out = SCHEMA_STATE_CURRENT;
 	else
 		*out = SCHEMA_STATE_OLD;

@@ -28,14 +28,23 @@ class Story:
             "LD_LIBRARY_PATH": str(harness.STANDIN),
             "VGPU_STANDIN_NVML_SCRIPT": str(self.script),
         }
-        mediator.start(**{**SETTINGS, **settings})
-        self.device = mediator.connect(mediator.add_vm(), hello=True)
+        self.settings = {**SETTINGS, **settings}
+        mediator.start(**self.settings)
+        self.vm = mediator.add_vm()
+        self.device = mediator.connect(self.vm, hello=True)
         self.device.works()
         self.state_becomes("ok")
 
     def tell(self, *lines):
         with open(self.script, "a", encoding="utf-8") as script:
             script.write("\n".join(lines) + "\n")
+
+    def kill_and_start(self):
+        """kill -9, and a new mediator; the script begins anew with it."""
+        self.mediator.kill()
+        self.script.write_text("")
+        self.mediator.start(**self.settings)
+        self.device = self.mediator.connect(self.vm, hello=True)
 
     def gpu(self):
         return self.mediator.call("health")["gpus"][0]
@@ -213,13 +222,15 @@ def test_drain_and_resume_by_hand(new_story):
     def admin(*arguments):
         return json.loads(subprocess.run(
             [program, "--admin-socket", story.mediator.admin_path, "--json", *arguments],
-            check=True, capture_output=True).stdout)
+            check=True, capture_output=True,
+            env={**harness.os.environ, "SUDO_USER": "alice"}).stdout)
 
     assert admin("drain")["health"] == "draining"
     harness.wait_for(lambda: story.gpu()["drained"], "the drain")
     assert story.mediator.workers() == []
     assert story.refused()
-    assert admin("health")["gpus"][0]["reasons"][0]["code"] == "by_hand"
+    reason = admin("health")["gpus"][0]["reasons"][0]
+    assert (reason["code"], reason["message"]) == ("by_hand", "drained by alice")
     assert admin("resume")["health"] == "ok"
     story.device.works()
 
@@ -239,3 +250,93 @@ def test_memory_of_each_process_is_told_and_whose_it_is(new_story):
     ours, other = story.gpu()["processes"]
     assert (ours["vm_uuid"], ours["mib"]) == (worker["vm_uuid"], 520)
     assert (other["pid"], other["vm_uuid"]) == (1, None)
+
+
+# ---- Across restarts ----------------------------------------------------------
+
+
+def test_a_drain_by_hand_outlives_kill_9(new_story):
+    story = new_story()
+    story.mediator.call("drain", by="alice")
+    for _ in range(2):
+        story.kill_and_start()
+        assert story.gpu()["health"] == "draining"
+        [reason] = [r for r in story.gpu()["reasons"] if r["code"] == "by_hand"]
+        assert reason["message"] == "drained by alice"
+        assert story.refused()
+    story.mediator.call("resume")
+    story.kill_and_start()
+    story.state_becomes("ok")
+    story.device.works()
+
+
+def test_a_drain_by_hand_outlives_a_stop_with_the_cpu_too(mediator):
+    uuid = mediator.add_vm()
+    mediator.call("drain")
+    mediator.stop()
+    mediator.start()
+    [gpu] = mediator.call("health")["gpus"]
+    assert (gpu["health"], gpu["drained"]) == ("draining", True)
+    mediator.call("resume")
+    mediator.connect(uuid).works()
+
+
+def test_a_failed_reset_outlives_kill_9(new_mediator):
+    mediator = new_mediator()
+    command = reset_command(mediator.directory, "exit 3")
+    story = Story(mediator, reset_command=str(command))
+    story.tell("xid 48")
+    story.state_becomes("failed")
+    recorded(mediator, "reset_failed", "xid_reset")
+    (mediator.directory / "arguments").unlink()
+    story.kill_and_start()
+    assert story.gpu()["health"] == "failed"
+    assert {"reset_failed", "xid_reset"} <= set(story.codes())
+    assert "status 3" in str(story.gpu()["reasons"])
+    assert story.refused()
+    # It has failed already and is not tried again.
+    harness.wait_for(lambda: story.gpu()["nvml"] == "up" and "temperature_c" in story.gpu(),
+                     "a reading")
+    assert not (mediator.directory / "arguments").exists()
+    mediator.call("resume")
+    story.kill_and_start()
+    story.state_becomes("ok")
+    story.device.works()
+
+
+def test_a_reset_that_is_due_outlives_kill_9(new_mediator):
+    """A job holds the reset up; the mediator dies before it comes to that."""
+    mediator = new_mediator()
+    command = reset_command(mediator.directory, "true")
+    story = Story(mediator, reset_command=str(command))
+    story.device.submit(wire.OP_SPIN, [20_000_000])
+    harness.wait_for(lambda: mediator.vm_status(story.vm)["in_flight"], "the job")
+    story.tell("xid 48")
+    recorded(mediator, "xid_reset")
+    assert not (mediator.directory / "arguments").exists()
+    story.kill_and_start()
+    mediator.says("reset and verified")
+    assert (mediator.directory / "arguments").exists()
+    story.state_becomes("ok")
+    story.device.works()
+    recorded(mediator)
+
+
+def test_a_drain_that_cannot_be_recorded_is_said_and_tried_again(new_story):
+    story = new_story()
+    with story.mediator.registry() as registry:
+        registry.execute("BEGIN IMMEDIATE")
+        with pytest.raises(harness.Refusal, match="cannot be written"):
+            story.mediator.call("drain")
+    assert story.gpu()["health"] == "draining"
+    recorded(story.mediator, "by_hand")
+
+
+def recorded(mediator, *codes):
+    """Waits until the registry has just these as what holds a GPU."""
+
+    def rows():
+        with mediator.registry() as registry:
+            return {code for (code,) in registry.execute("SELECT code FROM gpu_holds")}
+
+    harness.wait_for(lambda: rows() == set(codes), f"{codes} in the registry")

@@ -89,7 +89,7 @@ def test_upgrade(directory, further):
     backup, = backups(path)
     assert str(backup).encode() in done.stderr
     assert rows(path) == rows(backup) == before
-    assert (version(path), version(backup)) == (3, 0)
+    assert (version(path), version(backup)) == (4, 0)
     assert backup.stat().st_mode & 0o777 == 0o640
     assert sorted(p.name for p in directory.iterdir()) == [path.name, backup.name]
     assert admin(path, *CHANGE).stderr == b""
@@ -139,10 +139,10 @@ def test_killed_in_the_middle_of_an_upgrade(directory, further):
             assert rows(backup) == before and version(backup) == 0
         reached = version(path)
         seen.add((reached, child.returncode))
-        assert reached in (0, 3)
+        assert reached in (0, 4)
         assert rows(path) == before
         assert admin(path, *CHANGE).returncode == 0
-        assert version(path) == 3 and rows(path) == before
+        assert version(path) == 4 and rows(path) == before
         assert not (directory / f"{path.name}.backup.part").exists()
         for file in directory.glob(f"{attempt}.db*"):
             file.unlink()
@@ -160,7 +160,7 @@ def test_killed_creation(directory):
             child.send_signal(signal.SIGKILL)
             child.wait()
         assert admin(path, *CHANGE).returncode == 0
-        assert version(path) == 3
+        assert version(path) == 4
 
 
 def test_many_upgrade_at_once(directory):
@@ -265,7 +265,7 @@ def test_full_disk_during_an_upgrade(directory, free_kib):
     assert version(directory / "after.db") == 0 and rows(directory / "after.db") == before
     names = (directory / "names").read_text().split()
     assert [name for name in names if "part" in name or "journal" in name] == []
-    assert version(directory / "later.db") == 3 and rows(directory / "later.db") == before
+    assert version(directory / "later.db") == 4 and rows(directory / "later.db") == before
 
 
 def test_full_disk_during_a_change(directory):
@@ -299,13 +299,13 @@ def test_newer_is_left_alone(directory):
     path = directory / "vgpu.db"
     old_file(path, 3)
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 4")
+    db.execute("PRAGMA user_version = 5")
     db.close()
     before = path.read_bytes()
     for arguments in (CHANGE, ("list-vms",), ("export",)):
         done = admin(path, *arguments)
         assert done.returncode == 1
-        assert b"version 4" in done.stderr and b"left untouched" in done.stderr
+        assert b"version 5" in done.stderr and b"left untouched" in done.stderr
     assert path.read_bytes() == before
     assert [p.name for p in directory.iterdir()] == ["vgpu.db"]
 
@@ -320,7 +320,7 @@ def test_a_file_in_wal_mode_comes_back(directory):
     db = sqlite3.connect(path)
     assert db.execute("PRAGMA journal_mode").fetchall() == [("delete",)]
     db.close()
-    assert version(path) == 3
+    assert version(path) == 4
 
 
 def test_missing_directory(directory):

@@ -638,6 +638,32 @@ static void test_no_endless_resets(void **state)
 	assert_true(health_needs_reset(world->health));
 }
 
+static void test_what_drains_outlives_a_restart(void **state)
+{
+	struct world *world = *state;
+	struct health *health = world->health;
+	int64_t since_ns = world->now_ns - 5 * NS_PER_SEC;
+	struct health_counters counters;
+
+	assert_true(health_restore(health, world->now_ns, "xid_reset", since_ns, "Xid 48: …"));
+	assert_true(health_restore(health, world->now_ns, "reset_failed", since_ns, "status 3"));
+	assert_true(health_restore(health, world->now_ns, "lost", since_ns, "it is lost"));
+	/* Those that only degrade show again by themselves. */
+	assert_false(health_restore(health, world->now_ns, "temperature", since_ns, "hot"));
+	assert_false(health_restore(health, world->now_ns, "by_hand", since_ns, ""));
+	assert_state(world, "failed");
+	assert_true(health_needs_drain(health));
+	assert_false(health_needs_reset(health));
+	assert_string_equal(reason(world, "reset_failed")->message, "status 3");
+	assert_int_equal(reason(world, "reset_failed")->since_ns, since_ns);
+	assert_string_equal(news(world), "+lost+reset_failed+xid_reset");
+	/* It was lost before the restart and answers now: somebody has reset it. */
+	poll(world, 5);
+	assert_state(world, "ok");
+	health_counters(health, &counters);
+	assert_int_equal(counters.resets, 1);
+}
+
 static void test_reasons_come_worst_first(void **state)
 {
 	struct world *world = *state;
@@ -691,6 +717,7 @@ int main(void)
 		TEST(test_reset_required),
 		TEST(test_reset_fails),
 		TEST(test_no_endless_resets),
+		TEST(test_what_drains_outlives_a_restart),
 		TEST(test_reasons_come_worst_first),
 	};
 

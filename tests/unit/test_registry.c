@@ -365,6 +365,45 @@ static void test_faults_and_quarantine(void **state)
 	registry_faults_clear(&faults);
 }
 
+static void test_gpu_holds(void **state)
+{
+	struct fixture *f = *state;
+	const struct registry_gpu_hold_event by_hand = {
+		.code = "by_hand", .at_s = 7000, .by = "alice"};
+	const struct registry_gpu_hold_event both[] = {
+		{.code = "xid_reset", .at_s = 6000, .message = "Xid 48: it's bad"},
+		by_hand,
+	};
+	struct registry_gpu_holds holds;
+	struct registry *again;
+
+	assert_int_equal(registry_gpu_holds_set(f->registry, "GPU-1", &by_hand, 1), 0);
+	assert_int_equal(registry_gpu_holds_set(f->registry, "GPU-0", both, 2), 0);
+	assert_int_equal(registry_open(&again, f->path, &options_read, NULL), 0);
+	assert_int_equal(registry_gpu_hold_list(again, &holds), 0);
+	assert_int_equal(holds.count, 3);
+	assert_string_equal(holds.items[0].gpu_uuid, "GPU-0");
+	assert_string_equal(holds.items[0].code, "xid_reset");
+	assert_string_equal(holds.items[0].message, "Xid 48: it's bad");
+	assert_int_equal(holds.items[0].at_s, 6000);
+	assert_null(holds.items[0].by);
+	assert_string_equal(holds.items[1].by, "alice");
+	assert_null(holds.items[1].message);
+	assert_string_equal(holds.items[2].gpu_uuid, "GPU-1");
+	registry_gpu_holds_clear(&holds);
+
+	/* A set takes the place of the one before; a bad one changes nothing. */
+	assert_true(registry_gpu_holds_set(f->registry, "GPU-0",
+	                                   (struct registry_gpu_hold_event[]){by_hand, by_hand},
+	                                   2) != 0);
+	assert_int_equal(registry_gpu_holds_set(f->registry, "GPU-1", NULL, 0), 0);
+	assert_int_equal(registry_gpu_hold_list(again, &holds), 0);
+	assert_int_equal(holds.count, 2);
+	assert_string_equal(holds.items[0].code, "xid_reset");
+	registry_gpu_holds_clear(&holds);
+	registry_free(again);
+}
+
 static void test_pools(void **state)
 {
 	struct fixture *f = *state;
@@ -485,6 +524,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bad_rows_stop_themselves, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_repair_and_duplicates, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_faults_and_quarantine, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_gpu_holds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pools, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_change_detection, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_batches, setup, teardown),

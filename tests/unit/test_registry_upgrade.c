@@ -154,7 +154,7 @@ static struct registry *upgrade(struct fixture *f)
 	in_backup = dump(registry_upgrade_backup(registry), rows);
 	assert_string_equal(in_backup, before);
 	assert_dump(registry_upgrade_backup(registry), "PRAGMA user_version", "0|");
-	assert_dump(f->path, "PRAGMA user_version", "3|");
+	assert_dump(f->path, "PRAGMA user_version", "4|");
 	assert_dump(f->path,
 	            "SELECT name FROM sqlite_master WHERE tbl_name = 'vms' AND type = 'index' "
 	            "AND sql IS NOT NULL ORDER BY name",
@@ -268,6 +268,7 @@ static void test_reading_leaves_an_old_file_alone(void **state)
 {
 	struct fixture *f = *state;
 	static char before[65536], after[65536];
+	struct registry_gpu_holds holds;
 	struct registry_faults faults;
 	struct registry_pools pools;
 	struct registry *registry;
@@ -286,6 +287,8 @@ static void test_reading_leaves_an_old_file_alone(void **state)
 	registry_pools_clear(&pools);
 	assert_int_equal(registry_fault_list(registry, NULL, 0, &faults), 0);
 	assert_int_equal(faults.count, 0);
+	assert_int_equal(registry_gpu_hold_list(registry, &holds), 0);
+	assert_int_equal(holds.count, 0);
 	registry_free(registry);
 	assert_int_equal(read_file(f->path, after, sizeof(after)), length);
 	assert_memory_equal(before, after, length);
@@ -318,7 +321,7 @@ static void test_newer(void **state)
 {
 	struct fixture *f = *state;
 
-	make(f->path, POOLS VMS("") ROWS "PRAGMA user_version = 4");
+	make(f->path, POOLS VMS("") ROWS "PRAGMA user_version = 5");
 	assert_refused(f, REGISTRY_E_NEWER);
 }
 

@@ -296,6 +296,19 @@ void health_reset_done(struct health *health, int64_t now_ns, bool ok, const cha
 	forget_causes(health, now_ns);
 }
 
+bool health_restore(struct health *health, int64_t now_ns, const char *name, int64_t since_ns,
+                    const char *message)
+{
+	for (int code = 0; code < HEALTH_CODE_COUNT; code++) {
+		if (!health_codes[code].drains || strcmp(health_codes[code].name, name) != 0)
+			continue;
+		begin(health, now_ns, code, message);
+		health->reasons[code].shown.since_ns = since_ns;
+		return true;
+	}
+	return false;
+}
+
 int health_new(struct health **out, int64_t now_ns)
 {
 	struct health *health = calloc(1, sizeof(*health));

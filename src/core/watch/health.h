@@ -170,6 +170,13 @@ void health_xid_came(struct health *health, int64_t now_ns, uint64_t number);
  */
 void health_reset_done(struct health *health, int64_t now_ns, bool ok, const char *why);
 
+/*
+ * The reason @code, which held before a restart, holds again, since @since_ns. False when
+ * it is none that outlives one: only those that drain the GPU do.
+ */
+bool health_restore(struct health *health, int64_t now_ns, const char *code, int64_t since_ns,
+                    const char *message);
+
 /* ---- What comes out ---------------------------------------------------------------- */
 
 enum health_state health_state(const struct health *health);

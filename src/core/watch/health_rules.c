@@ -21,7 +21,7 @@ const struct health_code_info health_codes[HEALTH_CODE_COUNT] = {
                      "check power, slot and cables; reset the GPU or restart the host"),
 	[HEALTH_CODE_RESET_FAILED] =
 		CODE("reset_failed", HEALTH_FAILED, true, HEALTH_RESET_BARRED, HEALTH_ENDS_BY_RESET,
-                     "restart the host; if that does not help, replace the GPU"),
+                     "restart the host, then resume it; if that does not help, replace the GPU"),
 	[HEALTH_CODE_RESET_IN_VAIN] = CODE(
 		"reset_in_vain", HEALTH_FAILED, true, HEALTH_RESET_BARRED, HEALTH_ENDS_BY_RESET,
 		"restart the host, test the GPU with NVIDIA's diagnostics, then resume it"),

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Why GPUs must not get work: what an operator has ordered and what a reset has not mended
+ * must still hold after a restart.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "registry/handle.h"
+
+static int hold_insert(struct registry *registry, const char *gpu_uuid,
+                       const struct registry_gpu_hold_event *hold)
+{
+	return registry_run(registry, "change",
+	                    "INSERT INTO gpu_holds (gpu_uuid, code, at, message, held_by) "
+	                    "VALUES (?1, ?2, ?3, substr(?4, 1, ?5), substr(?6, 1, ?5))",
+	                    "ttitit", gpu_uuid, hold->code,
+	                    hold->at_s != 0 ? hold->at_s : clock_realtime_s(), hold->message,
+	                    (int64_t)REGISTRY_DETAIL_BYTES_MAX, hold->by);
+}
+
+int registry_gpu_holds_set(struct registry *registry, const char *gpu_uuid,
+                           const struct registry_gpu_hold_event *items, size_t count)
+{
+	int result = registry_change_begin(registry, "change");
+
+	if (result != 0)
+		return result;
+	result = registry_run(registry, "change", "DELETE FROM gpu_holds WHERE gpu_uuid = ?1", "t",
+	                      gpu_uuid);
+	for (size_t i = 0; result == 0 && i < count; i++)
+		result = hold_insert(registry, gpu_uuid, &items[i]);
+	return registry_change_end(registry, "change", result);
+}
+
+void registry_gpu_holds_clear(struct registry_gpu_holds *holds)
+{
+	for (size_t i = 0; i < holds->count; i++) {
+		free(holds->items[i].gpu_uuid);
+		free(holds->items[i].code);
+		free(holds->items[i].message);
+		free(holds->items[i].by);
+	}
+	free(holds->items);
+	memset(holds, 0, sizeof(*holds));
+}
+
+static int hold_append(struct registry_gpu_holds *holds, sqlite3_stmt *statement)
+{
+	struct registry_gpu_hold *items =
+		reallocarray(holds->items, holds->count + 1, sizeof(*items));
+	struct registry_gpu_hold *hold;
+	int result = 0;
+
+	if (!items)
+		return -ENOMEM;
+	holds->items = items;
+	hold = &items[holds->count++];
+	hold->gpu_uuid = registry_column_text(statement, 0, &result);
+	hold->code = registry_column_text(statement, 1, &result);
+	hold->at_s = sqlite3_column_int64(statement, 2);
+	hold->message = registry_column_text(statement, 3, &result);
+	hold->by = registry_column_text(statement, 4, &result);
+	return result;
+}
+
+int registry_gpu_hold_list(struct registry *registry, struct registry_gpu_holds *out)
+{
+	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	struct registry_gpu_holds holds = {.items = NULL};
+	bool row = true;
+	int result = 0;
+
+	/* A file of an earlier version, opened for reading, has none. */
+	if (registry->has_gpu_holds)
+		result = registry_prepare(registry, &statement, "read",
+		                          "SELECT gpu_uuid, code, at, message, held_by "
+		                          "FROM gpu_holds ORDER BY gpu_uuid, at, code",
+		                          "");
+	while (result == 0 && statement) {
+		result = registry_step(registry, statement, "read", &row);
+		if (result != 0 || !row)
+			break;
+		result = hold_append(&holds, statement);
+	}
+	if (result != 0) {
+		registry_gpu_holds_clear(&holds);
+		return result;
+	}
+	*out = holds;
+	return 0;
+}
