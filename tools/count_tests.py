@@ -6,7 +6,7 @@ Usage: count_tests.py STATUS REPORT...
 Prints "PASSED FAILED SKIPPED". A report is pytest's JUnit XML or meson's testlog JSON;
 in the latter, a program of cmocka counts with the tests in it, any other as one. A
 stage that failed (STATUS is not 0) counts as a failure even when no test of it says
-so; one without reports counts as one test.
+so, and so does a report that is cut short; a stage without reports counts as one test.
 """
 import json
 import pathlib
@@ -46,14 +46,21 @@ def count_meson(path):
     return tuple(map(sum, zip((0, 0, 0), *(count_program(json.loads(line)) for line in lines))))
 
 
+def count(path):
+    try:
+        return count_junit(path) if path.suffix == ".xml" else count_meson(path)
+    except (xml.etree.ElementTree.ParseError, ValueError, KeyError) as error:
+        print(f"{path} cannot be read: {error}", file=sys.stderr)
+        return 0, 1, 0
+
+
 def main():
     stage_failed = sys.argv[1] != "0"
     reports = [pathlib.Path(name) for name in sys.argv[2:]]
     totals = [0, 0, 0]
     for report in reports:
         if report.exists():
-            counts = count_junit(report) if report.suffix == ".xml" else count_meson(report)
-            totals = [total + count for total, count in zip(totals, counts)]
+            totals = [total + count for total, count in zip(totals, count(report))]
     if stage_failed and not totals[1]:
         totals[1] = 1
     elif not reports:
