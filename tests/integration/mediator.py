@@ -25,12 +25,9 @@ import time
 from collections import namedtuple
 
 import wire
+from paths import MEDIATOR, STANDIN, WORKER  # noqa: F401 (STANDIN, WORKER: for tests)
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("VGPU_BUILD", ROOT / "build"))
-PROGRAM = BUILD / "bin" / "vgpu-mediator"
-WORKER = BUILD / "bin" / "vgpu-worker"
-STANDIN = BUILD / "tests" / "standin"
+PROGRAM = MEDIATOR  # a test may put another in its place
 
 # Stays until its input ends.
 TRACER = """

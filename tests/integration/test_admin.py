@@ -4,7 +4,6 @@ an xe and of a mediator that behave oddly."""
 
 import copy
 import json
-import os
 import pathlib
 import re
 import socket
@@ -14,8 +13,7 @@ import threading
 
 import pytest
 
-BUILD = pathlib.Path(os.environ.get("VGPU_BUILD", pathlib.Path(__file__).parents[2] / "build"))
-ADMIN = BUILD / "bin" / "vgpu-admin"
+from paths import ADMIN
 
 UUID1 = "aaaaaaaa-0000-4000-8000-000000000001"
 UUID2 = "bbbbbbbb-0000-4000-8000-000000000002"

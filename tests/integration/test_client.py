@@ -9,8 +9,6 @@ in the middle. The bytes come from wire.py, not from the C code.
 import contextlib
 import itertools
 import json
-import os
-import pathlib
 import socket
 import struct
 import subprocess
@@ -19,10 +17,8 @@ import threading
 import pytest
 
 import wire
+from paths import BUILD, CLIENT
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("VGPU_BUILD", ROOT / "build"))
-CLIENT = BUILD / "bin" / "vgpu-client"
 LIMIT_S = 60
 
 USAGE, UNAVAILABLE, FAILED, TRY_LATER, QUARANTINED, TIMED_OUT = 64, 69, 70, 75, 77, 124

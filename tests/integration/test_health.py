@@ -12,6 +12,7 @@ import pytest
 
 import mediator as harness
 import wire
+from paths import ADMIN
 
 BUSY_GPU_RESET = 3
 SETTINGS = {"backend": "cuda", "nvml_poll_ms": 100}
@@ -217,7 +218,7 @@ def test_no_nvml(new_mediator):
 
 def test_drain_and_resume_by_hand(new_story):
     story = new_story()
-    program = harness.BUILD / "bin" / "vgpu-admin"
+    program = ADMIN
 
     def admin(*arguments):
         return json.loads(subprocess.run(

@@ -13,7 +13,8 @@ import pytest
 
 import ptx
 import wire
-from test_worker import ROOT, environment, start
+from paths import ROOT
+from test_worker import environment, start
 
 KERNELS = ROOT / "src" / "worker" / "kernels"
 

@@ -15,6 +15,7 @@ import pytest
 
 import mediator as harness
 import wire
+from paths import ADMIN
 
 KILLS = 200
 KILLS_SEED = 20
@@ -103,7 +104,7 @@ def test_cleared_the_next_job_runs(new_mediator):
     fault(device)
     assert device.call(wire.OP_NOP).type == wire.MSG_QUARANTINED
     subprocess.run(
-        [harness.BUILD / "bin" / "vgpu-admin", "--db", mediator.database, "--admin-socket",
+        [ADMIN, "--db", mediator.database, "--admin-socket",
          mediator.admin_path, "clear-quarantine", f"--vm-uuid={uuid}"],
         check=True, capture_output=True)
     assert mediator.vm_status(uuid)["fault_points"] == 0

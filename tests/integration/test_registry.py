@@ -4,7 +4,6 @@ the middle of an upgrade, opened by many at once. Driven through vgpu-admin."""
 
 import json
 import os
-import pathlib
 import random
 import shutil
 import signal
@@ -14,8 +13,7 @@ import time
 
 import pytest
 
-BUILD = pathlib.Path(os.environ.get("VGPU_BUILD", pathlib.Path(__file__).parents[2] / "build"))
-ADMIN = BUILD / "bin" / "vgpu-admin"
+from paths import ADMIN
 
 SCHEMA = """
 CREATE TABLE pools (pool_id CHAR(1) PRIMARY KEY CHECK (pool_id IN ('A','B')),

@@ -19,11 +19,7 @@ import time
 import pytest
 
 import wire
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("VGPU_BUILD", ROOT / "build"))
-WORKER = BUILD / "bin" / "vgpu-worker"
-STANDIN = BUILD / "tests" / "standin"
+from paths import STANDIN, WORKER
 
 UID_A = 70001
 UID_B = 70002
