@@ -12,7 +12,7 @@ import subprocess
 
 import pytest
 
-from paths import ADMIN, MEDIATOR, ROOT
+from paths import ADMIN, CLIENT, MEDIATOR, ROOT, WORKER
 
 EXAMPLE = ROOT / "deploy" / "mediator.conf"
 LIMIT_S = 60
@@ -179,15 +179,19 @@ def test_every_admin_command_is_in_the_manual():
 
 
 def test_commands_in_the_docs_exist():
-    pages = ["docs/operations.md", "docs/configuration.md", "docs/scheduling.md", "CONTRIBUTING.md"]
+    pages = ["README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in (
+        "configuration", "operations", "protocol", "scheduling"))]
     for text in map(page, pages):
         for name in re.findall(r"vgpu-admin ([a-z][a-z-]+)", text):
             run(ADMIN, "help", name)
 
 
-def test_every_option_of_the_mediator_is_in_its_manual():
-    options = set(re.findall(r"--[a-z-]+", run(MEDIATOR, "--help")))
-    manual = page("man/vgpu-mediator.8").replace("\\-", "-")
+@pytest.mark.parametrize("program,section", [(MEDIATOR, 8), (WORKER, 8), (CLIENT, 1)],
+                         ids=lambda value: getattr(value, "name", None))
+def test_every_option_is_in_the_manual(program, section):
+    options = set(re.findall(r"--[a-z-]+", run(program, "--help")))
+    manual = page(f"man/{program.name}.{section}").replace("\\-", "-")
+    assert len(options) > 5
     assert {option for option in options if option not in manual} == set()
 
 
