@@ -30,7 +30,7 @@ LAYERS = {
     "src/registry": ["src/base", "src/core", "include/vgpu"],
     "src/mediator": ["src/base", "src/proto", "src/core", "src/registry", "include/vgpu"],
     "src/worker": ["src/base", "src/proto", "include/vgpu"],
-    "src/admin": ["src/base", "src/proto", "src/core", "src/registry", "include/vgpu"],
+    "src/admin": ["src/base", "src/core", "src/registry", "include/vgpu"],
     "src/guest": ["src/base/util.h", "src/base/units.h", "src/base/clock.h", "src/proto",
                   "include/vgpu"],
     "src/sim": ["src/base", "src/core", "include/vgpu"],
@@ -52,7 +52,8 @@ SOURCE_SUFFIXES = {".c", ".h", ".S", ".py", ".ptx", ".sh", ".in"}
 COMMENT_START = re.compile(r"^(/\*|//|#)")
 
 NOTES = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
-MACHINE_PATHS = re.compile(r"(?<![\w.])/(work|farm|home/\w+)/")
+MACHINE_PATHS = re.compile(r"(?<![\w.}\"'>)*/])/(?!bin|boot|dev|etc|lib|mnt|nonexistent|opt|proc|run|sbin|srv|sys|tmp|usr|"
+                           r"var)\w+/\w")
 TEXT_SUFFIXES = SOURCE_SUFFIXES | {".md", ".build", ".1", ".5", ".7", ".8", ".yml", ".yaml", ".ini",
                                    ".conf", ".service", ".json"}
 

@@ -6,6 +6,7 @@ programs are asked for theirs, so that a key, command, method or metric without 
 about it fails, and so does a word about one that is gone.
 """
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -209,6 +210,19 @@ def test_metrics(mediator):
     rows = [line for line in told.splitlines() if line.startswith("| `")]
     names = re.findall(r"`((?:vgpu|process)_\w+)", " ".join(row.split(" | ")[0] for row in rows))
     assert set(names) == served
+
+
+def test_layers():
+    """The rooms of the table, and what each may use, are what tools/check looks at."""
+    path = ROOT / "tools" / "check_source.py"
+    spec = importlib.util.spec_from_file_location("check_source", path)
+    check_source = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check_source)
+    table = page("docs/architecture.md").split("## Layers", 1)[1].split("\n## ", 1)[0]
+    told = {row[0]: set(re.findall(r"`([\w/]+)`", row[1])) for row in table_rows(table, 3)}
+    looked_at = {room: {"/".join(used.split("/")[:2]) for used in rooms} - {"include/vgpu"}
+                 for room, rooms in check_source.LAYERS.items()}
+    assert told == looked_at
 
 
 # ---- Links and files ---------------------------------------------------------------
