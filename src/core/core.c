@@ -337,9 +337,9 @@ void core_vm_stats(struct core *core, int64_t now_ns, uint32_t number, struct co
 	memcpy(out->faults, vm->faults, sizeof(out->faults));
 	core_policy(core)->charged_ns(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
 	core_policy(core)->vm_stats(core->gpus[vm->gpu].sched, vm->sched, &out->sched);
-	/* Time can move from one VM to another for an instant; what was told stays told. */
-	vm->charged_ns = max_i64(vm->charged_ns, vm->charged_before_ns + out->sched.charged_ns);
-	out->sched.charged_ns = vm->charged_ns;
+	out->sched.charged_ns += vm->charged_before_ns;
+	vm->charged_ns = max_i64(vm->charged_ns, out->sched.charged_ns);
+	out->charged_ns = vm->charged_ns;
 }
 
 void core_stats(const struct core *core, struct core_stats *out)

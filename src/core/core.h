@@ -176,7 +176,13 @@ struct core_vm_stats {
 	enum core_worker_state worker;
 	bool quarantined;
 	int64_t fault_score;
+	/*
+	 * As its GPU has it, but charged_ns, which is of all GPUs that it has had. That falls
+	 * a little when time turns out to have been another VM's; the other is a counter, the
+	 * most that it ever was.
+	 */
 	struct sched_vm_stats sched;
+	int64_t charged_ns;
 	const struct histogram *latency; /* accepted to answered, ns; the core's */
 };
 

@@ -90,7 +90,7 @@ static json_t *vm_status(struct mediator *mediator, const struct vm_entry *entry
 	put(object, "p95_us", json_integer(percentile_us(stats.latency, 950)));
 	put(object, "p99_us", json_integer(percentile_us(stats.latency, 990)));
 	put_shares(object, mediator, entry, gpus);
-	put(object, "charged_s", json_real(clock_seconds(stats.sched.charged_ns)));
+	put(object, "charged_s", json_real(clock_seconds(stats.charged_ns)));
 	return object;
 }
 

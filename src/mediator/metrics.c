@@ -79,7 +79,7 @@ static void write_faults(FILE *out, const char *name, const struct vm_figures *v
 
 static void write_charged(FILE *out, const char *name, const struct vm_figures *vm)
 {
-	write_vm_value(out, name, vm, clock_seconds(vm->stats.sched.charged_ns));
+	write_vm_value(out, name, vm, clock_seconds(vm->stats.charged_ns));
 }
 
 static void write_job_seconds(FILE *out, const char *name, const struct vm_figures *vm)

@@ -18,7 +18,7 @@ static void on_sample(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 
 	TAILQ_FOREACH (entry, &mediator->vms, link) {
 		core_vm_stats(mediator->core, clock_monotonic_ns(), entry->core_vm, &stats);
-		rate_sample(&entry->charged, stats.sched.charged_ns);
+		rate_sample(&entry->charged, stats.charged_ns);
 		rate_sample(&entry->submitted, (int64_t)stats.submitted);
 	}
 }

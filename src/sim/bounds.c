@@ -2,7 +2,9 @@
 /* See bounds.h. */
 #include "sim/bounds.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -34,6 +36,18 @@ void bounds_init(struct bounds *bounds)
 	bounds->gpus[1].together_ns = INT64_MAX;
 }
 
+/* The first thing that does not hold is what is told. */
+static PRINTF(2, 3) void violated(struct bounds *bounds, const char *format, ...)
+{
+	va_list arguments;
+
+	if (bounds->violation[0])
+		return;
+	va_start(arguments, format);
+	vsnprintf(bounds->violation, sizeof(bounds->violation), format, arguments);
+	va_end(arguments);
+}
+
 /* Notes how much of bound @number is used; says so when it is more than all. */
 static void use(struct now *now, int number, uint32_t vm, double used, double bound)
 {
@@ -41,10 +55,9 @@ static void use(struct now *now, int number, uint32_t vm, double used, double bo
 	double part = bound > 0 ? used / bound : 0;
 
 	bounds->worst[number] = fmax(bounds->worst[number], part);
-	if (part > 1 && !bounds->violation[0])
-		snprintf(bounds->violation, sizeof(bounds->violation),
-		         "bound %d, VM %s: %.0f of %.0f", number, now->scenario->vms[vm].name, used,
-		         bound);
+	if (part > 1)
+		violated(bounds, "bound %d, VM %s: %.0f of %.0f", number,
+		         now->scenario->vms[vm].name, used, bound);
 }
 
 static int64_t tag(int64_t ns, int32_t phi)
@@ -98,16 +111,38 @@ static void start_over(struct now *now, uint32_t number)
 	}
 }
 
+/* What the GPUs have charged is what VMs were charged, those that left included. */
+static void check_sum(struct now *now, const struct world *world, bool any_left)
+{
+	struct bounds *bounds = now->bounds;
+	int64_t sum_ns = 0;
+
+	for (uint32_t g = 0; g < now->scenario->gpus; g++) {
+		struct sched_stats stats;
+
+		core_gpu_stats(world_core(world), g, &stats);
+		sum_ns += stats.busy_ns;
+	}
+	for (uint32_t i = 0; i < now->scenario->vm_count; i++)
+		if (bounds->vms[i].present)
+			sum_ns -= now->stats[i].sched.charged_ns;
+	if (!any_left && sum_ns != bounds->unaccounted_ns)
+		violated(bounds, "bound 5: the charges of all VMs are %" PRId64 " ns off", sum_ns);
+	bounds->unaccounted_ns = sum_ns;
+}
+
 /* Who is there, on which GPU, with which weight. */
 static void take_stock(struct now *now, const struct world *world)
 {
 	struct bounds *bounds = now->bounds;
+	bool any_left = false;
 	uint32_t core_vm;
 
 	for (uint32_t i = 0; i < now->scenario->vm_count; i++) {
 		struct bounds_vm *vm = &bounds->vms[i];
 
 		if (!world_vm_present(world, i, &core_vm)) {
+			any_left |= vm->present;
 			bounds->rare[RARE_LEFT] += vm->present;
 			if (vm->present)
 				left_gpu(bounds, i);
@@ -121,6 +156,7 @@ static void take_stock(struct now *now, const struct world *world)
 		vm->turn_ns = max_i64(vm->turn_ns, now->stats[i].sched.turn_bound_ns);
 		vm->reach_ns = reach_ns(now, vm);
 	}
+	check_sum(now, world, any_left);
 	for (uint32_t g = 0; g < 2; g++) {
 		bounds->gpus[g].phi = 0;
 		bounds->gpus[g].reach_ns = 0;
@@ -222,7 +258,7 @@ static void follow(struct now *now, uint32_t number, bool full)
 		check_wait(now, number);
 		check_woken(now, number);
 	}
-	if (vm->open && !new_turn)
+	if (vm->open)
 		check_turn(now, number);
 	if (stats->ready && (!vm->ready || new_turn)) {
 		vm->ready_since_ns = now->ns;

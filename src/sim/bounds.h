@@ -8,7 +8,7 @@
  *      one behind always wants the GPU
  *   3  ready to granted takes at most B
  *   4  shares over a time T in which all want the GPU are right but for B / T
- *   5  no turn is charged more than L
+ *   5  no turn is charged more than L; all that was charged, some VM was charged
  *   6  a woken VM whose tag lets it in is granted within twice its patience
  */
 #ifndef SIM_BOUNDS_H
@@ -66,6 +66,7 @@ struct bounds_gpu {
 struct bounds {
 	struct bounds_vm vms[SCENARIO_VMS];
 	struct bounds_gpu gpus[2];
+	int64_t unaccounted_ns; /* charged by the GPUs and to no VM that is still there */
 	struct core_vm_stats stats[SCENARIO_VMS]; /* as of the last event */
 	/* The least that VM f was ahead of VM m by weight, since m wants the GPU. */
 	int64_t lead_tag[SCENARIO_VMS][SCENARIO_VMS];
