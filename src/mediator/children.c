@@ -117,6 +117,16 @@ void children_free(struct children *children)
 	free(children);
 }
 
+void children_forget(struct children *children, pid_t pid)
+{
+	struct child *child = find(children, pid);
+
+	if (!child)
+		return;
+	TAILQ_REMOVE(&children->list, child, link);
+	free(child);
+}
+
 int children_watch(struct children *children, pid_t pid, children_done *done, void *owner)
 {
 	struct child *child = calloc(1, sizeof(*child));

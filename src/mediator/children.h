@@ -45,6 +45,9 @@ int children_reap(pid_t pid, int64_t deadline_ns, int *status);
 /* The same after SIGKILL, with CHILDREN_KILL_MS for its end. */
 int children_kill(pid_t pid, int *status);
 
+/* Neither kills nor tells of @pid any more; it is still reaped when it ends. */
+void children_forget(struct children *children, pid_t pid);
+
 /* Calls @done once @pid, which must be a child, has ended. Returns 0 or -ENOMEM. */
 int children_watch(struct children *children, pid_t pid, children_done *done, void *owner);
 

@@ -67,6 +67,7 @@ static const struct key keys[] = {
 	INTEGER(fault_window_s, 1, 31536000, true),
 	INTEGER(nvml_poll_ms, 100, 60000, false),
 	{"reset_command", KIND_PATH, AT(reset_command), 0, 0, NULL, false},
+	INTEGER(reset_timeout_s, 1, 3600, true),
 	INTEGER(worker_uid_base, 0, 2000000000, false),
 };
 
@@ -94,6 +95,7 @@ void config_default(struct config *config)
 		.timeout_points = 3,
 		.fault_window_s = 3600,
 		.nvml_poll_ms = 1000,
+		.reset_timeout_s = 120,
 		.worker_uid_base = 400000,
 	};
 }

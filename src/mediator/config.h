@@ -56,7 +56,8 @@ struct config {
 	int64_t fault_window_s;
 	int64_t nvml_poll_ms;
 	char reset_command[CONFIG_PATH_BYTES]; /* "" = none */
-	int64_t worker_uid_base;               /* 0 = workers keep the mediator's user */
+	int64_t reset_timeout_s;
+	int64_t worker_uid_base; /* 0 = workers keep the mediator's user */
 };
 
 /* What went wrong, for a person. */

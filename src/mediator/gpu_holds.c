@@ -39,7 +39,7 @@ static void collect(const struct watched *gpu, struct store_holds *out)
 		const struct gpu_cause *cause = &gpu->causes[code];
 		struct store_hold *hold;
 
-		if (!cause->active)
+		if (!cause->active || !gpu_cause_infos[code].kept)
 			continue;
 		hold = add(out, gpu_cause_infos[code].code, cause->since_ns);
 		snprintf(hold->by, sizeof(hold->by), "%s", cause->by);
@@ -157,7 +157,8 @@ static bool restore_cause(struct watched *gpu, const struct registry_gpu_hold *r
 	char message[HEALTH_TEXT_BYTES];
 
 	for (int code = 0; code < GPU_CAUSE_COUNT; code++) {
-		if (strcmp(gpu_cause_infos[code].code, row->code) != 0)
+		if (!gpu_cause_infos[code].kept ||
+		    strcmp(gpu_cause_infos[code].code, row->code) != 0)
 			continue;
 		gpu_cause_begin(gpu, code, since_ns, row->by ? row->by : "");
 		log_warning("GPU %u: still %s", gpu->index,

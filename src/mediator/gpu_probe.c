@@ -67,39 +67,23 @@ static int listen_to(pid_t pid, int fd, int64_t deadline_ns, char *line, size_t 
 	return r;
 }
 
-void gpu_probe_command(struct gpu_probe_command *out, const char *program, const char *backend,
-                       const char *gpu)
-{
-	const char **argv = out->argv;
-
-	snprintf(out->parent, sizeof(out->parent), "%d", (int)getpid());
-	*argv++ = program;
-	*argv++ = "--probe";
-	*argv++ = "--backend";
-	*argv++ = backend;
-	*argv++ = "--parent";
-	*argv++ = out->parent;
-	if (*gpu) {
-		*argv++ = "--gpu";
-		*argv++ = gpu;
-	}
-	*argv = NULL;
-}
-
 int gpu_probe(const char *program, const char *backend, const char *gpu, int timeout_s, char *line,
               size_t size)
 {
 	int64_t deadline_ns = clock_monotonic_ns() + timeout_s * NS_PER_SEC;
-	struct gpu_probe_command command;
+	char parent[16];
+	const char *const argv[] = {program,    "--probe", "--backend",           backend,
+	                            "--parent", parent,    *gpu ? "--gpu" : NULL, gpu,
+	                            NULL};
 	CLEANUP(closep) int ours = -1;
 	CLEANUP(closep) int theirs = -1;
 	pid_t pid;
 	int r;
 
-	gpu_probe_command(&command, program, backend, gpu);
+	snprintf(parent, sizeof(parent), "%d", (int)getpid());
 	r = make_pipe(&ours, &theirs);
 	if (r == 0)
-		r = children_spawn(&pid, command.argv, theirs, STDOUT_FILENO);
+		r = children_spawn(&pid, argv, theirs, STDOUT_FILENO);
 	if (r < 0) {
 		snprintf(line, size, "cannot run %s: %s", program, strerror(-r));
 		return r;

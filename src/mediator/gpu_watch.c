@@ -3,29 +3,25 @@
 #include "mediator/gpu_watch.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include <event2/event.h>
 
 #include "base/clock.h"
-#include "mediator/gpu_probe.h"
 #include "mediator/gpu_watch_internal.h"
 
 enum {
-	RETRY_POLLS = 30,       /* between attempts to find a library or a GPU that is not there */
-	RELEASE_TIMEOUT_S = 10, /* for NVML to let go; then the command runs all the same */
-	COMMAND_TIMEOUT_S = 120,
-	VERIFY_TIMEOUT_S = 60,
+	RETRY_POLLS = 30, /* between attempts to find a library or a GPU that is not there */
 };
 
 const struct gpu_cause_info gpu_cause_infos[GPU_CAUSE_COUNT] = {
-	[GPU_CAUSE_BY_HAND] = {"by_hand", "drained by", "vgpu-admin resume gives it back"},
+	[GPU_CAUSE_BY_HAND] = {"by_hand", "drained by", "vgpu-admin resume gives it back", true},
 	[GPU_CAUSE_STUCK] = {"worker_stuck", "a worker there survives SIGKILL",
-                             "reset the GPU or reboot, then vgpu-admin resume"},
+                             "reset the GPU or reboot, then vgpu-admin resume", true},
+	[GPU_CAUSE_OLD_RESET] = {"reset_running", "a reset that nobody waits for still runs",
+                                 "wait for its end; if it hangs in the driver, restart the host",
+                                 false},
 };
 
 /* ---- Drain ----------------------------------------------------------------------------- */
@@ -72,10 +68,17 @@ static bool must_drain(const struct watched *gpu)
 		if (gpu->causes[code].active)
 			return true;
 	}
-	return gpu->step != RESET_NONE || (gpu->health && health_needs_drain(gpu->health));
+	return gpu->reset.step != RESET_NONE || (gpu->health && health_needs_drain(gpu->health));
 }
 
-static void begin_reset(struct watched *gpu);
+static bool may_reset(const struct watched *gpu)
+{
+	const struct gpu_watch *watch = gpu->watch;
+
+	return watch->restored && !watch->stopping && gpu->drained &&
+	       gpu->reset.step == RESET_NONE && !gpu->causes[GPU_CAUSE_OLD_RESET].active &&
+	       gpu->health && health_needs_reset(gpu->health);
+}
 
 void gpu_watch_update(struct watched *gpu)
 {
@@ -89,140 +92,8 @@ void gpu_watch_update(struct watched *gpu)
 	core_gpu_set_draining(mediator->core, clock_monotonic_ns(), gpu->index, drain);
 	mediator_pump(mediator);
 	gpu_holds_sync(gpu);
-	if (gpu->watch->restored && gpu->drained && gpu->step == RESET_NONE && gpu->health &&
-	    health_needs_reset(gpu->health))
-		begin_reset(gpu);
-}
-
-/* ---- Reset ------------------------------------------------------------------------------ */
-
-static void set_timeout(struct watched *gpu, int seconds)
-{
-	const struct timeval after = {.tv_sec = seconds};
-
-	event_add(gpu->timeout, &after);
-}
-
-static bool has_command(const struct watched *gpu)
-{
-	return gpu->watch->mediator->config.reset_command[0] != '\0';
-}
-
-/* Whether NVML has to stay closed, since some GPU is being reset. */
-static bool needs_release(const struct gpu_watch *watch)
-{
-	for (uint32_t i = 0; i < watch->count; i++) {
-		if (watch->gpus[i].step == RESET_RELEASING || watch->gpus[i].step == RESET_COMMAND)
-			return true;
-	}
-	return false;
-}
-
-static void finish_reset(struct watched *gpu, const char *why)
-{
-	event_del(gpu->timeout);
-	gpu->step = RESET_NONE;
-	health_reset_done(gpu->health, clock_monotonic_ns(), why == NULL, why ? why : "");
-	if (why)
-		log_error("GPU %u: the reset failed: %s", gpu->index, why);
-	else if (has_command(gpu))
-		log_info("GPU %u: reset and verified", gpu->index);
-	else
-		log_warning("GPU %u: not reset, but a fresh context works: back in service",
-		            gpu->index);
-	if (!needs_release(gpu->watch))
-		nvml_reader_resume(gpu->watch->reader);
-	gpu_watch_update(gpu);
-}
-
-static void on_process_end(void *owner, pid_t pid, int status);
-
-/* Runs the step's process, which has @seconds; its output goes nowhere. */
-static void run_step(struct watched *gpu, enum reset_step step, const char *const *argv,
-                     int seconds)
-{
-	CLEANUP(closep) int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	char why[256];
-	int r;
-
-	gpu->step = step;
-	r = children_spawn(&gpu->pid, argv, null, STDOUT_FILENO);
-	if (r == 0)
-		r = children_watch(gpu->watch->mediator->children, gpu->pid, on_process_end, gpu);
-	if (r == 0) {
-		set_timeout(gpu, seconds);
-		return;
-	}
-	gpu->pid = 0;
-	snprintf(why, sizeof(why), "cannot run %.160s: %s", argv[0], strerror(-r));
-	finish_reset(gpu, why);
-}
-
-static void verify(struct watched *gpu)
-{
-	struct mediator *mediator = gpu->watch->mediator;
-	struct gpu_probe_command command;
-
-	gpu_probe_command(&command, mediator->worker_program, "cuda",
-	                  mediator->gpus.gpus[gpu->index].spec);
-	run_step(gpu, RESET_VERIFYING, command.argv, VERIFY_TIMEOUT_S);
-}
-
-static void run_command(struct watched *gpu)
-{
-	struct mediator *mediator = gpu->watch->mediator;
-	const char *const argv[] = {mediator->config.reset_command,
-	                            mediator->gpus.gpus[gpu->index].uuid, NULL};
-
-	log_warning("GPU %u: running %s %s", gpu->index, argv[0], argv[1]);
-	run_step(gpu, RESET_COMMAND, argv, COMMAND_TIMEOUT_S);
-}
-
-static void on_process_end(void *owner, pid_t pid UNUSED, int status)
-{
-	struct watched *gpu = owner;
-	bool command = gpu->step == RESET_COMMAND;
-	char why[256];
-
-	gpu->pid = 0;
-	event_del(gpu->timeout);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-		if (command)
-			verify(gpu);
-		else
-			finish_reset(gpu, NULL);
-		return;
-	}
-	snprintf(why, sizeof(why), "%s %s %d", command ? "reset_command" : "the probe of a worker",
-	         WIFSIGNALED(status) ? "was ended by signal" : "exited with status",
-	         WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-	finish_reset(gpu, why);
-}
-
-/* The step has taken too long. */
-static void on_timeout(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
-{
-	struct watched *gpu = arg;
-
-	if (gpu->step == RESET_RELEASING)
-		run_command(gpu);
-	else if (gpu->pid > 0)
-		kill(gpu->pid, SIGKILL); /* its end is the step's failure */
-}
-
-static void begin_reset(struct watched *gpu)
-{
-	if (!has_command(gpu)) {
-		verify(gpu);
-		return;
-	}
-	if (nvml_reader_state(gpu->watch->reader) == NVML_STATE_RELEASED) {
-		run_command(gpu);
-		return;
-	}
-	gpu->step = RESET_RELEASING;
-	set_timeout(gpu, RELEASE_TIMEOUT_S);
-	nvml_reader_release(gpu->watch->reader);
+	if (may_reset(gpu))
+		gpu_reset_begin(gpu);
 }
 
 /* ---- Events ------------------------------------------------------------------------------- */
@@ -259,8 +130,8 @@ static void on_state(void *owner, enum nvml_state state, const char *text)
 			gpu->has_reading = false;
 			health_readings_stopped(gpu->health, clock_monotonic_ns(), text);
 		}
-		if (state == NVML_STATE_RELEASED && gpu->step == RESET_RELEASING)
-			run_command(gpu);
+		if (state == NVML_STATE_RELEASED)
+			gpu_reset_nvml_released(gpu);
 		gpu_watch_update(gpu);
 	}
 }
@@ -291,7 +162,7 @@ void gpu_watch_set_drained(struct gpu_watch *watch, uint32_t index, bool drained
 	} else {
 		gpu->causes[GPU_CAUSE_BY_HAND].active = gpu->causes[GPU_CAUSE_STUCK].active = false;
 		/* Whoever resumes a GPU vouches for it; what is still wrong comes back. */
-		if (gpu->health && gpu->step == RESET_NONE && health_needs_drain(gpu->health))
+		if (gpu->health && gpu->reset.step == RESET_NONE && health_needs_drain(gpu->health))
 			health_reset_done(gpu->health, clock_monotonic_ns(), true, "");
 	}
 	gpu_watch_update(gpu);
@@ -300,8 +171,11 @@ void gpu_watch_set_drained(struct gpu_watch *watch, uint32_t index, bool drained
 
 void gpu_watch_registry_read(struct gpu_watch *watch, const struct registry_gpu_holds *holds)
 {
-	for (uint32_t i = 0; i < watch->count; i++)
+	for (uint32_t i = 0; i < watch->count; i++) {
 		gpu_holds_read(&watch->gpus[i], holds);
+		if (watch->reader && !watch->restored)
+			gpu_reset_look_for_old(&watch->gpus[i]);
+	}
 	watch->restored = true;
 	for (uint32_t i = 0; i < watch->count; i++)
 		gpu_watch_update(&watch->gpus[i]);
@@ -350,8 +224,7 @@ int gpu_watch_new(struct gpu_watch **out, struct mediator *mediator)
 
 		gpu->watch = watch;
 		gpu->index = i;
-		gpu->timeout = event_new(mediator->base, -1, 0, on_timeout, gpu);
-		if (!gpu->timeout || gpu_holds_init(gpu) < 0)
+		if (gpu_reset_init(gpu) < 0 || gpu_holds_init(gpu) < 0)
 			return -ENOMEM;
 		if (!mediator->gpus.cuda)
 			continue;
@@ -368,16 +241,31 @@ int gpu_watch_new(struct gpu_watch **out, struct mediator *mediator)
 	return 0;
 }
 
+void gpu_watch_stop(struct gpu_watch *watch)
+{
+	watch->stopping = true;
+	for (uint32_t i = 0; i < watch->count; i++)
+		gpu_reset_abandon(&watch->gpus[i]);
+}
+
+uint32_t gpu_watch_resets(const struct gpu_watch *watch)
+{
+	uint32_t running = 0;
+
+	for (uint32_t i = 0; i < watch->count; i++)
+		running += watch->gpus[i].reset.step != RESET_NONE;
+	return running;
+}
+
 void gpu_watch_free(struct gpu_watch *watch)
 {
 	if (!watch)
 		return;
 	nvml_reader_free(watch->reader);
 	for (uint32_t i = 0; i < watch->count; i++) {
+		gpu_reset_clear(&watch->gpus[i]);
 		gpu_holds_clear(&watch->gpus[i]);
 		health_free(watch->gpus[i].health);
-		if (watch->gpus[i].timeout)
-			event_free(watch->gpus[i].timeout);
 	}
 	free(watch->gpus);
 	free(watch);

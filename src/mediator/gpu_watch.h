@@ -3,10 +3,9 @@
  * The GPUs' health: what NVML reports becomes a state, and a state that forbids work
  * becomes a drain and, where one can help, a reset.
  *
- * A reset goes step by step, each bounded in time: the GPU is drained (every worker has
- * ended); if a command is configured, NVML lets go of the GPU and the command runs; a
- * worker's probe verifies that a context can be made. Without a command a fresh context
- * is all that is tried; a GPU that soon needs a reset again stays drained. An operator's
+ * Once every worker on it has ended it is reset: by the operator's command, if one is
+ * configured, and then by the proof that a context can be made. Without a command that
+ * proof is all that is tried; a GPU that soon needs a reset again stays drained. An operator's
  * own drain stays until the operator resumes. What drains a GPU is in the registry, and
  * holds again after a restart.
  */
@@ -26,6 +25,12 @@ struct gpu_watch;
 int gpu_watch_new(struct gpu_watch **out, struct mediator *mediator);
 void gpu_watch_free(struct gpu_watch *watch);
 DEFINE_CLEANUP(gpu_watch)
+
+/* The mediator is ending: no reset begins any more. */
+void gpu_watch_stop(struct gpu_watch *watch);
+
+/* How many resets are under way. */
+uint32_t gpu_watch_resets(const struct gpu_watch *watch);
 
 /* ---- Events ------------------------------------------------------------------------ */
 

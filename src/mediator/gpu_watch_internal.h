@@ -2,7 +2,8 @@
 /*
  * What the files that watch the GPUs share; nobody else includes it.
  *
- *   gpu_watch.c           events, drain and reset
+ *   gpu_watch.c           events, what drains a GPU
+ *   gpu_reset.c           the steps of a reset
  *   gpu_watch_describe.c  what operators see
  *   gpu_holds.c           what must outlive a restart
  */
@@ -19,10 +20,20 @@ enum reset_step {
 	RESET_VERIFYING, /* a probe runs */
 };
 
+struct gpu_reset {
+	enum reset_step step;
+	pid_t pid; /* of the step's guard; 0 = none */
+	bool late; /* the step's time is over: the guard was told to end it */
+	int lock;  /* from the first step to the last; else -1 */
+	struct event *timeout;
+	struct event *lock_poll; /* pending while something of before has the lock */
+};
+
 /* What drains a GPU and is no matter of its health. */
 enum gpu_cause_code {
-	GPU_CAUSE_BY_HAND, /* an operator wants it */
-	GPU_CAUSE_STUCK,   /* a worker there cannot be killed */
+	GPU_CAUSE_BY_HAND,   /* an operator wants it */
+	GPU_CAUSE_STUCK,     /* a worker there cannot be killed */
+	GPU_CAUSE_OLD_RESET, /* one that nobody waits for any more still runs */
 	GPU_CAUSE_COUNT,
 };
 
@@ -36,6 +47,7 @@ struct gpu_cause_info {
 	const char *code;
 	const char *message;
 	const char *remedy;
+	bool kept; /* across restarts, in the registry */
 };
 
 /* gpu_watch.c */
@@ -65,9 +77,7 @@ struct watched {
 	bool has_reading;
 	struct gpu_cause causes[GPU_CAUSE_COUNT];
 	bool drained; /* the core has said so */
-	enum reset_step step;
-	pid_t pid; /* of the step's process; 0 = none */
-	struct event *timeout;
+	struct gpu_reset reset;
 	struct gpu_holds holds;
 };
 
@@ -77,6 +87,7 @@ struct gpu_watch {
 	struct watched *gpus;
 	uint32_t count;
 	bool restored; /* what the registry knows is taken over */
+	bool stopping; /* no reset begins any more */
 };
 
 /* gpu_watch.c */
@@ -87,6 +98,19 @@ void gpu_cause_begin(struct watched *gpu, enum gpu_cause_code code, int64_t sinc
                      const char *by);
 /* Brings the core and the registry in line with what is known of the GPU. */
 void gpu_watch_update(struct watched *gpu);
+
+/* gpu_reset.c */
+/* 0 or -ENOMEM. */
+int gpu_reset_init(struct watched *gpu);
+/* Ends what runs. */
+void gpu_reset_clear(struct watched *gpu);
+/* Of a drained GPU, while no reset of it runs. Tells the health how it went. */
+void gpu_reset_begin(struct watched *gpu);
+/* Gives up one that runs nothing yet. */
+void gpu_reset_abandon(struct watched *gpu);
+void gpu_reset_nvml_released(struct watched *gpu);
+/* Begins or ends GPU_CAUSE_OLD_RESET, and looks again as long as it holds. */
+void gpu_reset_look_for_old(struct watched *gpu);
 
 /* gpu_holds.c */
 /* 0 or -ENOMEM. */

@@ -33,14 +33,14 @@ static void on_shutdown_check(evutil_socket_t fd UNUSED, short what UNUSED, void
 	struct mediator *mediator = arg;
 	struct core_stats stats;
 	bool late = clock_monotonic_ns() >= mediator->shutdown_deadline_ns;
-	uint32_t workers;
+	uint32_t workers, resets = gpu_watch_resets(mediator->watch);
 	bool flushed;
 
 	core_stats(mediator->core, &stats);
 	/* One that hangs in the driver may do so for ever: it is left behind. */
 	workers = stats.workers - stats.stuck_workers;
 	flushed = guest_server_flush(mediator->guests) && admin_server_flush(mediator->admin);
-	if (!late && (stats.jobs || workers || !flushed))
+	if (!late && (stats.jobs || workers || resets || !flushed))
 		return;
 	if (stats.jobs || workers)
 		log_warning("%u jobs and %u workers did not end in %d s", stats.jobs, workers,
@@ -62,6 +62,7 @@ static void on_terminate(evutil_socket_t signal_number, short what UNUSED, void 
 	notify_service_manager("STOPPING=1");
 	mediator->shutdown_deadline_ns = clock_monotonic_ns() + SHUTDOWN_GRACE_S * NS_PER_SEC;
 	guest_server_stop(mediator->guests);
+	gpu_watch_stop(mediator->watch);
 	core_shutdown(mediator->core, clock_monotonic_ns());
 	mediator_pump(mediator);
 	event_add(mediator->shutdown_check, &poll);

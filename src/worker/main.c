@@ -11,12 +11,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "base/log.h"
 #include "base/util.h"
 #include "worker/calibrate.h"
+#include "worker/guard.h"
 #include "worker/probe.h"
 #include "worker/sandbox.h"
 #include "worker/serve.h"
@@ -26,6 +29,7 @@ enum mode {
 	MODE_PROBE,
 	MODE_PROBE_SANDBOX,
 	MODE_CALIBRATE,
+	MODE_GUARD,
 };
 
 struct options {
@@ -34,7 +38,8 @@ struct options {
 	struct backend_options backend;
 	struct sandbox_options sandbox;
 	enum log_level log_level;
-	int socket; /* -1: not given */
+	int socket;     /* -1: not given; with MODE_GUARD a lock */
+	char **command; /* MODE_GUARD: what to run, ended by NULL */
 };
 
 static const char usage[] =
@@ -44,12 +49,14 @@ static const char usage[] =
 	"       vgpu-worker --probe --backend cpu|cuda [--gpu INDEX|UUID] [--parent PID]\n"
 	"       vgpu-worker --probe-sandbox [--uid N]\n"
 	"       vgpu-worker --calibrate [--gpu INDEX|UUID]\n"
+	"       vgpu-worker --guard --fd N --parent PID -- COMMAND [ARGUMENT]...\n"
 	"       vgpu-worker --help | --version\n"
 	"\n"
 	"Runs the jobs of one VM. Started by vgpu-mediator, with the socket to it as\n"
 	"file descriptor --fd; ends when the process --parent does. --probe tells which\n"
 	"device a backend would use, --probe-sandbox whether the sandbox that jobs run in\n"
-	"holds, --calibrate which slice_us fits a GPU that nobody uses at the moment.\n";
+	"holds, --calibrate which slice_us fits a GPU that nobody uses at the moment.\n"
+	"--guard runs a command and sees that nothing of it outlives the mediator.\n";
 
 /* Options are numbered by their place in this table. */
 enum option_id {
@@ -65,6 +72,7 @@ enum option_id {
 	OPTION_PROBE,
 	OPTION_PROBE_SANDBOX,
 	OPTION_CALIBRATE,
+	OPTION_GUARD,
 	OPTION_HELP,
 	OPTION_VERSION,
 };
@@ -82,6 +90,7 @@ static const struct option long_options[] = {
 	{"probe", no_argument, NULL, OPTION_PROBE},
 	{"probe-sandbox", no_argument, NULL, OPTION_PROBE_SANDBOX},
 	{"calibrate", no_argument, NULL, OPTION_CALIBRATE},
+	{"guard", no_argument, NULL, OPTION_GUARD},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{"version", no_argument, NULL, OPTION_VERSION},
 	{NULL, 0, NULL, 0},
@@ -181,6 +190,9 @@ static int parse_option(struct options *options, int id, const char *text)
 	case OPTION_CALIBRATE:
 		options->mode = MODE_CALIBRATE;
 		return 0;
+	case OPTION_GUARD:
+		options->mode = MODE_GUARD;
+		return 0;
 	case OPTION_HELP:
 		fputs(usage, stdout);
 		exit(WORKER_EXIT_OK);
@@ -208,8 +220,11 @@ static int parse_options(struct options *out, int argc, char **argv)
 		if (r < 0)
 			return r;
 	}
-	if (optind < argc)
+	if (optind < argc && out->mode != MODE_GUARD)
 		return usage_error("unexpected argument", argv[optind]);
+	out->command = argv + optind;
+	if (out->mode == MODE_GUARD && (optind == argc || out->socket < 0 || !out->sandbox.parent))
+		return usage_error("--guard needs --fd, --parent and a command", NULL);
 	if ((out->mode == MODE_SERVE || out->mode == MODE_PROBE) && !out->backend_ops)
 		return usage_error("--backend is missing", NULL);
 	if (out->mode == MODE_CALIBRATE && out->backend_ops && out->backend_ops != &cuda_backend)
@@ -272,6 +287,24 @@ static int detach_stdio(void)
 	return 0;
 }
 
+/* Ends as the command has ended. */
+static int guard(const struct options *options)
+{
+	int status = detach_stdio();
+
+	if (status == 0)
+		status = guard_run(options->command, options->sandbox.parent, options->socket);
+	if (status < 0) {
+		log_error("%s is not run: %s", options->command[0], strerror(-status));
+		return WORKER_EXIT_UNAVAILABLE;
+	}
+	if (WIFEXITED(status))
+		return WEXITSTATUS(status);
+	signal(WTERMSIG(status), SIG_DFL);
+	raise(WTERMSIG(status));
+	return WORKER_EXIT_UNAVAILABLE;
+}
+
 static int fail_start(int socket, struct backend_failure *failure, int error, const char *what)
 {
 	if (what)
@@ -318,6 +351,7 @@ int main(int argc, char **argv)
 		[MODE_PROBE] = probe_device,
 		[MODE_PROBE_SANDBOX] = probe_sandbox,
 		[MODE_CALIBRATE] = calibrate,
+		[MODE_GUARD] = guard,
 	};
 	struct options options;
 

@@ -5,6 +5,8 @@ The stand-in obeys lines that are appended to a script; the mediator polls it te
 second here. What is checked is what an operator sees and what jobs meet.
 """
 import json
+import os
+import signal
 import stat
 import subprocess
 
@@ -13,6 +15,8 @@ import pytest
 import mediator as harness
 import wire
 from paths import ADMIN
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 BUSY_GPU_RESET = 3
 SETTINGS = {"backend": "cuda", "nvml_poll_ms": 100}
@@ -224,7 +228,7 @@ def test_drain_and_resume_by_hand(new_story):
         return json.loads(subprocess.run(
             [program, "--admin-socket", story.mediator.admin_path, "--json", *arguments],
             check=True, capture_output=True,
-            env={**harness.os.environ, "SUDO_USER": "alice"}).stdout)
+            env={**os.environ, "SUDO_USER": "alice"}).stdout)
 
     assert admin("drain")["health"] == "draining"
     harness.wait_for(lambda: story.gpu()["drained"], "the drain")
@@ -251,6 +255,92 @@ def test_memory_of_each_process_is_told_and_whose_it_is(new_story):
     ours, other = story.gpu()["processes"]
     assert (ours["vm_uuid"], ours["mib"]) == (worker["vm_uuid"], 520)
     assert (other["pid"], other["vm_uuid"]) == (1, None)
+
+
+# ---- Reset commands that do not end -------------------------------------------
+
+# A script is no process alone: it has a child, and says both numbers.
+HANGS = "sleep 1000 & echo $$ $! > {0}/pids.new; mv {0}/pids.new {0}/pids; wait"
+
+
+def hanging_reset(mediator, body=HANGS, **settings):
+    """A story in whose reset command something hangs, and the process ids of that."""
+    directory = mediator.directory
+    command = reset_command(directory, body.format(directory))
+    story = Story(mediator, reset_command=str(command), **settings)
+    story.tell("xid 48")
+    harness.wait_for((directory / "pids").exists, "the reset command")
+    pids = [int(pid) for pid in (directory / "pids").read_text(encoding="ascii").split()]
+    assert all(map(harness.alive, pids))
+    return story, pids
+
+
+def gone(pids):
+    harness.wait_for(lambda: not any(map(harness.alive, pids)), f"the end of {pids}")
+
+
+def test_a_reset_command_that_takes_too_long_is_killed_with_its_children(new_mediator):
+    story, pids = hanging_reset(new_mediator(), reset_timeout_s=1)
+    story.state_becomes("failed")
+    gone(pids)
+    assert "reset_command did not end in time and was killed" in str(story.gpu()["reasons"])
+    assert story.refused()
+
+
+def test_a_reset_command_dies_with_the_mediator(new_mediator):
+    mediator = new_mediator()
+    story, pids = hanging_reset(mediator)
+    reset_command(mediator.directory, "true")
+    mediator.kill()
+    gone(pids)
+    story.script.write_text("")
+    mediator.start(**story.settings)
+    mediator.says("reset and verified")
+    story.state_becomes("ok")
+    mediator.connect(story.vm).works()
+
+
+def test_a_second_sigterm_ends_a_reset_command(new_mediator):
+    mediator = new_mediator()
+    _, pids = hanging_reset(mediator)
+    mediator.signal(signal.SIGTERM)
+    mediator.says("stopping")
+    mediator.stop()
+    gone(pids)
+
+
+def test_sigterm_lets_a_reset_end(new_mediator):
+    mediator = new_mediator()
+    wait = "echo $$ > {0}/pids; while [ ! -e {0}/go ]; do sleep 0.05; done"
+    story, _ = hanging_reset(mediator, wait)
+    mediator.signal(signal.SIGTERM)
+    mediator.says("stopping")
+    # The end is looked for every 20 ms; nothing of this is known to need less.
+    with pytest.raises(subprocess.TimeoutExpired):
+        mediator.process.wait(0.5)
+    (mediator.directory / "go").touch()
+    assert mediator.wait() == 0
+    mediator.says("reset and verified")
+    mediator.start(**story.settings)
+    assert "xid_reset" not in story.codes()
+
+
+@as_root
+def test_no_work_while_an_old_reset_command_hangs_in_the_driver(new_mediator):
+    mediator = new_mediator()
+    story, pids = hanging_reset(mediator, reset_timeout_s=1)
+    with harness.unreapable(pids[1]):
+        mediator.says("survives SIGKILL: it hangs in the driver")
+        story.state_becomes("failed")
+        # An operator's word is not enough, and neither is another mediator.
+        mediator.call("resume")
+        assert story.codes() == ["reset_running"]
+        assert story.refused()
+        story.kill_and_start()
+        assert "reset_running" in story.codes()
+        assert story.refused()
+    story.state_becomes("ok")
+    story.device.works()
 
 
 # ---- Across restarts ----------------------------------------------------------
