@@ -6,11 +6,17 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { LOG_LINE_BYTES = 1024 };
+
+/* Where poll() says that a pipe takes something, it takes this much. */
+_Static_assert(2 * LOG_LINE_BYTES <= PIPE_BUF, "a line and the one about lost ones");
 
 static const struct {
 	const char *name;
@@ -26,7 +32,8 @@ static struct {
 	const char *program;
 	enum log_level level;
 	bool journal;
-} log_state = {"vgpu", LOG_LEVEL_INFO, false};
+	atomic_uint lost; /* lines that stderr did not take */
+} log_state = {"vgpu", LOG_LEVEL_INFO, false, 0};
 
 void log_init(const char *program, enum log_level level)
 {
@@ -46,42 +53,88 @@ int log_level_parse(enum log_level *out, const char *name)
 	return -EINVAL;
 }
 
+/* Writes a whole line to @to, which has LOG_LINE_BYTES; returns its length. */
+static size_t PRINTF(3, 0)
+	format_line(char *to, enum log_level level, const char *format, va_list args)
+{
+	size_t used;
+
+	if (log_state.journal)
+		used = (size_t)snprintf(to, LOG_LINE_BYTES, "<%d>",
+		                        log_levels[level].syslog_priority);
+	else
+		used = (size_t)snprintf(to, LOG_LINE_BYTES, "%s: %s: ", log_state.program,
+		                        log_levels[level].name);
+	vsnprintf(to + used, LOG_LINE_BYTES - used - 1, format, args);
+
+	/* One line an event: whatever text a peer or a file brought in stays in it. */
+	used = strlen(to);
+	for (size_t i = 0; i < used; i++) {
+		if ((unsigned char)to[i] < ' ' || to[i] == 0x7f)
+			to[i] = '?';
+	}
+	to[used++] = '\n';
+	return used;
+}
+
+static size_t PRINTF(3, 4) format_own(char *to, enum log_level level, const char *format, ...)
+{
+	va_list args;
+	size_t used;
+
+	va_start(args, format);
+	used = format_line(to, level, format, args);
+	va_end(args);
+	return used;
+}
+
+/* Where stderr is broken it is ready, too: writing then tells. */
+static bool stderr_is_ready(int wait_ms)
+{
+	struct pollfd entry = {.fd = STDERR_FILENO, .events = POLLOUT};
+	int r;
+
+	do {
+		r = poll(&entry, 1, wait_ms);
+	} while (r < 0 && errno == EINTR);
+	return r != 0;
+}
+
 void log_write(enum log_level level, const char *format, ...)
 {
-	char line[LOG_LINE_BYTES];
+	char text[2 * LOG_LINE_BYTES];
 	int saved_errno = errno;
 	ssize_t written UNUSED;
-	size_t used;
+	size_t used = 0;
+	unsigned int lost;
 	va_list args;
 
 	if (level > log_state.level)
 		return;
-	if (log_state.journal)
-		used = (size_t)snprintf(line, sizeof(line), "<%d>",
-		                        log_levels[level].syslog_priority);
-	else
-		used = (size_t)snprintf(line, sizeof(line), "%s: %s: ", log_state.program,
-		                        log_levels[level].name);
-	va_start(args, format);
-	vsnprintf(line + used, sizeof(line) - used - 1, format, args);
-	va_end(args);
-
-	/* One line an event: whatever text a peer or a file brought in stays in it. */
-	used = strlen(line);
-	for (size_t i = 0; i < used; i++) {
-		if ((unsigned char)line[i] < ' ')
-			line[i] = '?';
+	if (!stderr_is_ready(atomic_load(&log_state.lost) ? 0 : LOG_WAIT_MS)) {
+		atomic_fetch_add(&log_state.lost, 1);
+		errno = saved_errno;
+		return;
 	}
-	line[used++] = '\n';
+	lost = atomic_exchange(&log_state.lost, 0);
+	if (lost)
+		used = format_own(text, LOG_LEVEL_WARNING,
+		                  "%u log lines are lost: nobody read them in time", lost);
+	va_start(args, format);
+	used += format_line(text + used, level, format, args);
+	va_end(args);
 	/* Nobody is left to tell if stderr itself is gone. */
-	written = write(STDERR_FILENO, line, used);
+	written = write(STDERR_FILENO, text, used);
 	errno = saved_errno;
 }
 
-bool log_limit_pass(struct log_limit *limit, uint64_t now_ns, unsigned int burst,
+bool log_limit_pass(struct log_limit *limit, const char *what, uint64_t now_ns, unsigned int burst,
                     uint64_t interval_ns)
 {
 	if (limit->window_start_ns == 0 || now_ns - limit->window_start_ns >= interval_ns) {
+		if (limit->suppressed)
+			log_warning("%s: %u more such lines were left out", what,
+			            limit->suppressed);
 		limit->window_start_ns = now_ns;
 		limit->in_window = 0;
 		limit->suppressed = 0;

@@ -6,8 +6,14 @@
  * lines of several processes never mix. Where stderr is the journal the syslog
  * priority is put in front ("<4>"), elsewhere the level's name.
  *
- * The level and the program's name are the only process-wide state in the
- * project: they are set once in main() before any thread starts.
+ * Whoever reads stderr may stop to read: a journal that hangs, a terminal on ^S, a
+ * pipe whose reader is slow. An event loop must not stop with it, so a line waits at
+ * most LOG_WAIT_MS until stderr takes it and is lost after that; while lines are being
+ * lost no further one waits. The next line that gets through brings along how many
+ * were lost. The descriptor itself stays as it is: it is shared with other processes.
+ *
+ * The level, the program's name and the number of lost lines are the only process-wide
+ * state in the project; the first two are set once in main() before any thread starts.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -15,6 +21,8 @@
 #include <stdbool.h>
 
 #include "base/util.h"
+
+enum { LOG_WAIT_MS = 20 };
 
 enum log_level {
 	LOG_LEVEL_ERROR,   /* something asked for was not done */
@@ -46,8 +54,11 @@ struct log_limit {
 	unsigned int suppressed; /* in the current window */
 };
 
-/* True when a line may be written now; @now_ns on any monotonic clock. */
-bool log_limit_pass(struct log_limit *limit, uint64_t now_ns, unsigned int burst,
+/*
+ * True when a line about @what may be written now; @now_ns on any monotonic clock. How
+ * many lines an interval has held back is logged with the first one after it.
+ */
+bool log_limit_pass(struct log_limit *limit, const char *what, uint64_t now_ns, unsigned int burst,
                     uint64_t interval_ns);
 
 #endif

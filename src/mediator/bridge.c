@@ -20,11 +20,17 @@
 
 static void do_start_worker(struct mediator *mediator, const struct core_action *action)
 {
-	char label[160];
+	struct vm_entry *entry = action->owner;
+	char label[VM_LABEL_BYTES];
+	const struct worker_start start = {
+		.vm = action->vm,
+		.generation = action->generation,
+		.gpu = mediator->gpus.gpus[action->gpu].spec,
+		.label = vm_entry_label(label, entry),
+		.log_limit = &entry->worker_lines,
+	};
 
-	worker_host_start(mediator->workers, action->vm, action->generation,
-	                  mediator->gpus.gpus[action->gpu].spec,
-	                  vm_entry_label(label, sizeof(label), action->owner));
+	worker_host_start(mediator->workers, &start);
 }
 
 static void do_stop_worker(struct mediator *mediator, const struct core_action *action)
@@ -66,10 +72,10 @@ static void do_store(struct mediator *mediator, const struct core_action *action
 		.kind = is_fault ? core_fault_name(store->fault) : NULL,
 		.points = store->points,
 	};
-	char label[160];
+	char label[VM_LABEL_BYTES];
 	int r;
 
-	vm_entry_label(label, sizeof(label), entry);
+	vm_entry_label(label, entry);
 	if (store->fault == CORE_FAULT_GPU)
 		snprintf(fault.detail, sizeof(fault.detail), "CUDA error %" PRIu32, store->detail);
 	if (is_fault)
@@ -89,11 +95,11 @@ static void do_store(struct mediator *mediator, const struct core_action *action
 
 static void do_worker_stuck(struct mediator *mediator, const struct core_action *action)
 {
-	char label[160];
+	char label[VM_LABEL_BYTES];
 
 	log_error("%s: its worker on GPU %u survives SIGKILL: it hangs in the driver; "
 	          "the GPU needs a reset",
-	          vm_entry_label(label, sizeof(label), action->owner), action->gpu);
+	          vm_entry_label(label, action->owner), action->gpu);
 	gpu_watch_stuck(mediator->watch, action->gpu);
 }
 

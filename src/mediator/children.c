@@ -3,6 +3,7 @@
 #include "mediator/children.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
@@ -140,7 +141,18 @@ int children_watch(struct children *children, pid_t pid, children_done *done, vo
 	return 0;
 }
 
-int children_spawn(pid_t *out, const char *const *argv, int child_fd, int as)
+int children_pipe(int *ours, int *theirs)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
+	*ours = ends[0];
+	*theirs = ends[1];
+	return fcntl(*ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+int children_spawn(pid_t *out, const char *const *argv, const struct child_fd *fds, size_t count)
 {
 	static const char *const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
 	                                          "LC_ALL=C.UTF-8", NULL};
@@ -166,8 +178,8 @@ int children_spawn(pid_t *out, const char *const *argv, int child_fd, int as)
 	sigfillset(&all);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attributes);
-	if (child_fd >= 0)
-		posix_spawn_file_actions_adddup2(&actions, child_fd, as);
+	for (size_t i = 0; i < count; i++)
+		posix_spawn_file_actions_adddup2(&actions, fds[i].ours, fds[i].theirs);
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setsigdefault(&attributes, &all);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);

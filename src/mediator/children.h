@@ -30,11 +30,21 @@ int children_new(struct children **out, struct event_base *base);
 void children_free(struct children *children);
 DEFINE_CLEANUP(children)
 
+/* A pipe for what a child prints: our end, which is read, does not block. */
+int children_pipe(int *ours, int *theirs);
+
+/* The child has our descriptor @ours as @theirs. */
+struct child_fd {
+	int ours;
+	int theirs;
+};
+
 /*
- * Runs @argv with @child_fd as descriptor @as (-1: none) and nothing else of ours but
- * stderr, a small environment and default signals. Returns 0 or a negative errno.
+ * Runs @argv with the @count descriptors @fds, given in this order, and nothing else of
+ * ours but the standard ones, a small environment and default signals. Returns 0 or a
+ * negative errno.
  */
-int children_spawn(pid_t *out, const char *const *argv, int child_fd, int as);
+int children_spawn(pid_t *out, const char *const *argv, const struct child_fd *fds, size_t count);
 
 /*
  * Reaps @pid, a child that nobody watches; for use where no event loop runs. Returns 0

@@ -3,7 +3,6 @@
 #include "mediator/gpu_probe.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,18 +34,6 @@ static ssize_t read_all(int fd, char *to, size_t size, int64_t deadline_ns)
 			return -errno;
 	}
 	return (ssize_t)used;
-}
-
-/* A pipe whose reading end does not block. */
-static int make_pipe(int *ours, int *theirs)
-{
-	int ends[2];
-
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return -errno;
-	*ours = ends[0];
-	*theirs = ends[1];
-	return fcntl(*ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
 /* Fills @line with what it says, and waits for its end. Returns 0 or a negative errno. */
@@ -81,9 +68,9 @@ int gpu_probe(const char *program, const char *backend, const char *gpu, int tim
 	int r;
 
 	snprintf(parent, sizeof(parent), "%d", (int)getpid());
-	r = make_pipe(&ours, &theirs);
+	r = children_pipe(&ours, &theirs);
 	if (r == 0)
-		r = children_spawn(&pid, argv, theirs, STDOUT_FILENO);
+		r = children_spawn(&pid, argv, &(struct child_fd){theirs, STDOUT_FILENO}, 1);
 	if (r < 0) {
 		snprintf(line, size, "cannot run %s: %s", program, strerror(-r));
 		return r;

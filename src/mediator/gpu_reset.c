@@ -151,7 +151,8 @@ static void run_step(struct watched *gpu, enum reset_step step, const char *cons
 	while (*command && n < ARRAY_LEN(argv) - 1)
 		argv[n++] = *command++;
 	gpu->reset.step = step;
-	r = children_spawn(&gpu->reset.pid, argv, gpu->reset.lock, GUARD_LOCK_FD);
+	r = children_spawn(&gpu->reset.pid, argv,
+	                   &(struct child_fd){gpu->reset.lock, GUARD_LOCK_FD}, 1);
 	if (r == 0)
 		r = children_watch(mediator->children, gpu->reset.pid, on_process_end, gpu);
 	if (r == 0) {

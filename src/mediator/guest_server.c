@@ -85,18 +85,17 @@ struct guest_server {
 
 /* ---- Connections ------------------------------------------------------------ */
 
-static bool may_log(struct connection *connection)
+static const char *label_of(const struct guest_port *port)
 {
-	struct log_limit *limit =
-		connection->port ? &connection->port->log_limit : &connection->server->log_limit;
-
-	return log_limit_pass(limit, (uint64_t)clock_monotonic_ns(), GUEST_LOG_BURST,
-	                      GUEST_LOG_INTERVAL_S * NS_PER_SEC);
+	return port ? port->label : "legacy socket";
 }
 
-static const char *label_of(const struct connection *connection)
+/* Whether a line about @port, or about the legacy socket, may be written now. */
+static bool may_log(struct guest_server *server, struct guest_port *port)
 {
-	return connection->port ? connection->port->label : "legacy socket";
+	return log_limit_pass(port ? &port->log_limit : &server->log_limit, label_of(port),
+	                      (uint64_t)clock_monotonic_ns(), GUEST_LOG_BURST,
+	                      GUEST_LOG_INTERVAL_S * NS_PER_SEC);
 }
 
 /* Takes it out of all lists and closes it. */
@@ -152,8 +151,8 @@ static void send_message(struct connection *connection, uint32_t type, uint32_t 
 /* Cuts off a peer that cannot be followed any further. */
 static void break_off(struct connection *connection, const char *why)
 {
-	if (may_log(connection))
-		log_warning("%s: connection closed: %s", label_of(connection), why);
+	if (may_log(connection->server, connection->port))
+		log_warning("%s: connection closed: %s", label_of(connection->port), why);
 	connection->broken = true;
 }
 
@@ -173,9 +172,9 @@ static void on_request(struct connection *connection, const struct vgpu_socket_h
 			break_off(connection, "out of memory");
 			return;
 		}
-	} else if (may_log(connection)) {
-		log_warning("%s: request %u refused: %s", label_of(connection), header->request_id,
-		            why);
+	} else if (may_log(connection->server, connection->port)) {
+		log_warning("%s: request %u refused: %s", label_of(connection->port),
+		            header->request_id, why);
 	}
 	server->ops->submit(server->owner, connection->port->vm, connection->client,
 	                    header->request_id, code, request.opcode, message);
@@ -255,9 +254,9 @@ static void handle_message(struct connection *connection, const struct vgpu_sock
 		}
 	}
 	connection->spoken = true;
-	if (may_log(connection))
-		log_warning("%s: message of unknown type 0x%02x ignored", label_of(connection),
-		            header->type);
+	if (may_log(connection->server, connection->port))
+		log_warning("%s: message of unknown type 0x%02x ignored",
+		            label_of(connection->port), header->type);
 }
 
 /* Takes one message off @input. False when there is no whole one, or none may be taken. */
@@ -306,8 +305,9 @@ static void on_end(void *owner, int reason)
 {
 	struct connection *connection = owner;
 
-	if (reason < 0 && reason != -ECONNRESET && reason != -EPIPE && may_log(connection))
-		log_warning("%s: connection lost: %s", label_of(connection),
+	if (reason < 0 && reason != -ECONNRESET && reason != -EPIPE &&
+	    may_log(connection->server, connection->port))
+		log_warning("%s: connection lost: %s", label_of(connection->port),
 		            reason == -ETIMEDOUT ? "it does not read its answers"
 		                                 : strerror(-reason));
 	connection_end(connection);
@@ -362,8 +362,6 @@ static void on_accept(evutil_socket_t fd, short what UNUSED, void *arg)
 	static const struct timeval pause = {.tv_sec = GUEST_ACCEPT_PAUSE_S};
 	struct listener *listener = arg;
 	struct guest_server *server = listener->server;
-	struct log_limit *limit = listener->port ? &listener->port->log_limit : &server->log_limit;
-	uint64_t now_ns = (uint64_t)clock_monotonic_ns();
 	int peer = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 	if (peer >= 0 && may_connect(listener)) {
@@ -372,10 +370,9 @@ static void on_accept(evutil_socket_t fd, short what UNUSED, void *arg)
 	}
 	if (peer >= 0) {
 		close(peer);
-		if (log_limit_pass(limit, now_ns, GUEST_LOG_BURST,
-		                   GUEST_LOG_INTERVAL_S * NS_PER_SEC))
+		if (may_log(server, listener->port))
 			log_warning("%s: refused: too many connections at once",
-			            listener->port ? listener->port->label : "legacy socket");
+			            label_of(listener->port));
 		return;
 	}
 	if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {

@@ -39,8 +39,9 @@ struct vm_entry {
 	bool full;     /* its connections are paused for want of room */
 	uint32_t core_vm;
 	struct guest_port *port;
-	struct rate charged;   /* ns of GPU time */
-	struct rate submitted; /* jobs */
+	struct rate charged;           /* ns of GPU time */
+	struct rate submitted;         /* jobs */
+	struct log_limit worker_lines; /* what its workers print */
 };
 
 TAILQ_HEAD(vm_entry_list, vm_entry);
@@ -130,8 +131,10 @@ const struct vm_entry *vm_table_find(const struct mediator *mediator, uint32_t c
 /* VM_GONE has come. */
 void vm_table_forget(struct mediator *mediator, struct vm_entry *entry);
 void vm_table_free(struct mediator *mediator);
+enum { VM_LABEL_BYTES = 72 + REGISTRY_UUID_BYTES }; /* 60 of them for the name */
+
 /* "name (uuid)" for the log; returns @to. */
-const char *vm_entry_label(char *to, size_t size, const struct vm_entry *entry);
+const char *vm_entry_label(char to[static VM_LABEL_BYTES], const struct vm_entry *entry);
 
 /* admin_methods.c */
 extern const struct admin_method admin_methods[];

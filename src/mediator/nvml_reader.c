@@ -270,7 +270,7 @@ static void tell_state(struct nvml_reader *reader, enum nvml_state state, const 
 	reader->state = state;
 	if (text != reader->text)
 		snprintf(reader->text, sizeof(reader->text), "%s", text);
-	if (log_limit_pass(&reader->log_limit, (uint64_t)clock_monotonic_ns(), LOG_BURST,
+	if (log_limit_pass(&reader->log_limit, "NVML", (uint64_t)clock_monotonic_ns(), LOG_BURST,
 	                   LOG_INTERVAL_NS)) {
 		if (state == NVML_STATE_UP || state == NVML_STATE_RELEASED)
 			log_info("NVML is %s: %s", nvml_state_name(state), text);

@@ -12,11 +12,9 @@
 #include "base/clock.h"
 #include "mediator/internal.h"
 
-enum { LABEL_BYTES = 160 };
-
-const char *vm_entry_label(char *to, size_t size, const struct vm_entry *entry)
+const char *vm_entry_label(char to[static VM_LABEL_BYTES], const struct vm_entry *entry)
 {
-	snprintf(to, size, "VM %.60s (%s)", entry->name ? entry->name : "without a name",
+	snprintf(to, VM_LABEL_BYTES, "VM %.60s (%s)", entry->name ? entry->name : "without a name",
 	         entry->uuid);
 	return to;
 }
@@ -53,11 +51,11 @@ static int open_port(struct vm_entry *entry)
 {
 	const struct guest_identity identity = identity_of(entry);
 	struct mediator *mediator = entry->mediator;
-	char path[CONFIG_PATH_BYTES + REGISTRY_UUID_BYTES + 8], label[LABEL_BYTES];
+	char path[CONFIG_PATH_BYTES + REGISTRY_UUID_BYTES + 8], label[VM_LABEL_BYTES];
 	int r;
 
 	snprintf(path, sizeof(path), "%s/%s.sock", mediator->config.listen_dir, entry->uuid);
-	vm_entry_label(label, sizeof(label), entry);
+	vm_entry_label(label, entry);
 	r = guest_port_open(mediator->guests, &entry->port, path, label, &identity, entry);
 	if (r < 0)
 		log_error("%s: cannot listen at %s: %s", label, path, strerror(-r));
@@ -125,7 +123,7 @@ static bool is_quarantined(const struct vm_entry *entry)
 static void change(struct mediator *mediator, struct vm_entry *entry, const struct registry_vm *row,
                    struct vm_table_report *report)
 {
-	char label[LABEL_BYTES], line[LABEL_BYTES + 32];
+	char label[VM_LABEL_BYTES], line[VM_LABEL_BYTES + 32];
 	struct guest_identity identity;
 
 	entry->seen = true;
@@ -141,16 +139,16 @@ static void change(struct mediator *mediator, struct vm_entry *entry, const stru
 	guest_port_set_identity(entry->port, &identity);
 	core_vm_set(mediator->core, clock_monotonic_ns(), entry->core_vm, &entry->settings,
 	            row->quarantined);
-	snprintf(line, sizeof(line), "%s changed", vm_entry_label(label, sizeof(label), entry));
+	snprintf(line, sizeof(line), "%s changed", vm_entry_label(label, entry));
 	report_line(report->changed, line);
 	mediator_pump(mediator);
 }
 
 static void drop(struct mediator *mediator, struct vm_entry *entry)
 {
-	char label[LABEL_BYTES];
+	char label[VM_LABEL_BYTES];
 
-	log_info("%s: removed", vm_entry_label(label, sizeof(label), entry));
+	log_info("%s: removed", vm_entry_label(label, entry));
 	HASH_DELETE(by_uuid, mediator->by_uuid, entry);
 	entry->removing = true;
 	entry->full = false; /* no answer makes it go on reading */

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "mediator/children.h"
+#include "mediator/worker_log.h"
 #include "proto/request.h"
 
 enum {
@@ -32,11 +33,12 @@ struct process {
 	struct worker_host *host;
 	uint32_t vm;
 	uint64_t generation;
-	char label[64];
-	pid_t pid; /* -1 = it could not be started */
+	char *name; /* for the log: VM and process; NULL = there was no memory for it */
+	pid_t pid;  /* -1 = it could not be started, or is reaped */
 	int fd;
 	struct event *readable;
 	struct event *failed; /* made active when it could not be started */
+	struct worker_log *log;
 	bool ready;
 	int64_t since_ns;
 	bool expected; /* we asked it to end */
@@ -71,8 +73,7 @@ static int on_ready_packet(struct process *process, const struct worker_msg *msg
 	    worker_device_decode(&process->device, msg->payload, msg->payload_bytes) < 0)
 		return -EBADMSG;
 	process->ready = true;
-	log_info("%s: worker %d is ready on %s", process->label, (int)process->pid,
-	         process->device.name);
+	log_info("%s is ready on %s", process->name, process->device.name);
 	host->ops->ready(host->owner, process->vm, process->generation, &process->device);
 	return 0;
 }
@@ -81,8 +82,8 @@ static int on_failed_packet(struct process *process, const struct worker_msg *ms
 {
 	if (process->ready)
 		return -EBADMSG;
-	log_error("%s: worker %d cannot start: %.*s", process->label, (int)process->pid,
-	          (int)msg->payload_bytes, msg->payload ? (const char *)msg->payload : "");
+	log_error("%s cannot start: %.*s", process->name, (int)msg->payload_bytes,
+	          msg->payload ? (const char *)msg->payload : "");
 	return 0;
 }
 
@@ -149,7 +150,7 @@ static void on_packet(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 	if (r >= 0)
 		return;
 	if (r != -EPIPE && r != -ECONNRESET)
-		log_error("%s: worker %d: %s: killed", process->label, (int)process->pid,
+		log_error("%s: %s: killed", process->name,
 		          r == -EBADMSG ? "it sent a malformed packet" : strerror(-r));
 	/* A worker that closes its socket means to exit or is useless: see that it does. */
 	process_kill(process);
@@ -164,6 +165,8 @@ static void process_free(struct process *process)
 		event_free(process->readable);
 	if (process->failed)
 		event_free(process->failed);
+	worker_log_free(process->log);
+	free(process->name);
 	closep(&process->fd);
 	free(process);
 }
@@ -180,16 +183,13 @@ static void process_dead(struct process *process)
 
 static void log_death(const struct process *process, int status)
 {
-	int pid = (int)process->pid;
-
 	if (WIFSIGNALED(status) && !process->expected)
-		log_warning("%s: worker %d died of signal %d (%s)", process->label, pid,
-		            WTERMSIG(status), strsignal(WTERMSIG(status)));
+		log_warning("%s died of signal %d (%s)", process->name, WTERMSIG(status),
+		            strsignal(WTERMSIG(status)));
 	else if (WIFEXITED(status) && !process->expected)
-		log_warning("%s: worker %d exited with status %d", process->label, pid,
-		            WEXITSTATUS(status));
+		log_warning("%s exited with status %d", process->name, WEXITSTATUS(status));
 	else
-		log_info("%s: worker %d ended", process->label, pid);
+		log_info("%s ended", process->name);
 }
 
 static struct process *find_generation(struct worker_host *host, uint64_t generation)
@@ -269,29 +269,72 @@ static void worker_arguments(const char **argv, struct numbers *numbers,
 	argv[n] = NULL;
 }
 
-static int process_start(struct process *process, const char *gpu)
+/* Our end of the conversation does not block. */
+static int make_sockets(int *ours, int *theirs)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	*ours = pair[0];
+	*theirs = pair[1];
+	return fcntl(*ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+/* Runs the program. *@stderr_fd is the end of its stderr that is ours. */
+static int process_spawn(struct process *process, const char *gpu, int *stderr_fd)
 {
 	struct worker_host *host = process->host;
 	const char *argv[WORKER_ARGS_MAX];
 	struct numbers numbers = {.used = 0};
 	CLEANUP(closep) int ours = -1;
 	CLEANUP(closep) int theirs = -1;
-	int pair[2], r;
+	CLEANUP(closep) int our_log = -1;
+	CLEANUP(closep) int their_log = -1;
+	pid_t pid;
+	int r;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return -errno;
-	ours = pair[0];
-	theirs = pair[1];
-	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
-		return -errno;
+	r = make_sockets(&ours, &theirs);
+	if (r == 0)
+		r = children_pipe(&our_log, &their_log);
+	if (r < 0)
+		return r;
 	worker_arguments(argv, &numbers, &host->config, process->vm, gpu);
-	r = children_spawn(&process->pid, argv, theirs, WORKER_FD);
+	r = children_spawn(
+		&pid, argv,
+		(const struct child_fd[]){{their_log, STDERR_FILENO}, {theirs, WORKER_FD}}, 2);
+	if (r < 0)
+		return r;
+	r = children_watch(host->children, pid, on_reaped, process);
 	if (r < 0) {
-		process->pid = -1;
+		kill(pid, SIGKILL);
 		return r;
 	}
+	process->pid = pid;
 	process->fd = TAKE_FD(ours);
-	return children_watch(host->children, process->pid, on_reaped, process);
+	*stderr_fd = TAKE_FD(our_log);
+	return 0;
+}
+
+/* Listens to what runs. */
+static int process_listen(struct process *process, const struct worker_start *start, int stderr_fd)
+{
+	struct event_base *base = process->host->base;
+	int r;
+
+	if (asprintf(&process->name, "%s: worker %d", start->label, (int)process->pid) < 0) {
+		process->name = NULL;
+		close(stderr_fd);
+		return -ENOMEM;
+	}
+	r = worker_log_new(&process->log, base, stderr_fd, process->name, start->log_limit);
+	if (r < 0)
+		return r;
+	process->readable = event_new(base, process->fd, EV_READ | EV_PERSIST, on_packet, process);
+	if (!process->readable || event_add(process->readable, NULL) < 0)
+		return -ENOMEM;
+	log_info("%s starts", process->name);
+	return 0;
 }
 
 /* ---- Interface ------------------------------------------------------------------------------ */
@@ -326,34 +369,27 @@ void worker_host_free(struct worker_host *host)
 	free(host);
 }
 
-void worker_host_start(struct worker_host *host, uint32_t vm, uint64_t generation, const char *gpu,
-                       const char *label)
+void worker_host_start(struct worker_host *host, const struct worker_start *start)
 {
 	struct process *process = calloc(1, sizeof(*process));
-	int r;
+	int stderr_fd, r;
 
 	/* Without memory for this the core's start time-out is what remains. */
 	if (!process)
 		return;
 	process->host = host;
-	process->vm = vm;
-	process->generation = generation;
+	process->vm = start->vm;
+	process->generation = start->generation;
 	process->since_ns = clock_monotonic_ns();
 	process->fd = process->pid = -1;
-	snprintf(process->label, sizeof(process->label), "%s", label);
 	TAILQ_INSERT_TAIL(&host->processes, process, link);
-	r = process_start(process, gpu);
+	r = process_spawn(process, start->gpu, &stderr_fd);
 	if (r == 0) {
-		process->readable = event_new(host->base, process->fd, EV_READ | EV_PERSIST,
-		                              on_packet, process);
-		if (process->readable && event_add(process->readable, NULL) == 0) {
-			log_info("%s: worker %d starts", label, (int)process->pid);
-			return;
-		}
-		kill(process->pid, SIGKILL);
+		if (process_listen(process, start, stderr_fd) < 0)
+			process_kill(process);
 		return;
 	}
-	log_error("%s: cannot start %s: %s", label, host->config.program, strerror(-r));
+	log_error("%s: cannot start %s: %s", start->label, host->config.program, strerror(-r));
 	process->failed = event_new(host->base, -1, 0, on_failed_start, process);
 	if (process->failed)
 		event_active(process->failed, EV_READ, 0);
@@ -399,8 +435,7 @@ void worker_host_send(struct worker_host *host, uint64_t generation, uint64_t jo
 		return;
 	/* A few small packets always fit: it has not read for long, or is dying. */
 	if (errno != EPIPE && errno != ECONNRESET)
-		log_error("%s: worker %d does not take its jobs: %s: killed", process->label,
-		          (int)process->pid, strerror(errno));
+		log_error("%s does not take its jobs: %s: killed", process->name, strerror(errno));
 	process_kill(process);
 }
 

@@ -18,6 +18,7 @@
 
 struct children;
 struct event_base;
+struct log_limit;
 struct worker_host;
 
 struct worker_host_config {
@@ -47,13 +48,16 @@ int worker_host_new(struct worker_host **out, struct event_base *base, struct ch
 void worker_host_free(struct worker_host *host);
 DEFINE_CLEANUP(worker_host)
 
-/*
- * Starts a worker for @vm on the GPU that @gpu names ("" = the backend has none to
- * choose). If that fails, dead() is called once the present event is over. @label is
- * for the log.
- */
-void worker_host_start(struct worker_host *host, uint32_t vm, uint64_t generation, const char *gpu,
-                       const char *label);
+struct worker_start {
+	uint32_t vm;
+	uint64_t generation;
+	const char *gpu;             /* "" = the backend has none to choose */
+	const char *label;           /* the VM's, for the log */
+	struct log_limit *log_limit; /* the VM's, for what its workers print; outlives them */
+};
+
+/* Starts a worker. If that fails, dead() is called once the present event is over. */
+void worker_host_start(struct worker_host *host, const struct worker_start *start);
 
 /* Jobs that it has are finished first. Unknown generations are ignored here and below. */
 void worker_host_stop(struct worker_host *host, uint64_t generation);

@@ -150,7 +150,7 @@ static int parse_numeric_option(struct options *options, int id, const char *tex
 		break;
 	case OPTION_FD:
 		options->socket = (int)value;
-		options->sandbox.keep_fd = (int)value;
+		options->sandbox.socket = (int)value;
 		break;
 	case OPTION_PARENT:
 		options->sandbox.parent = (pid_t)value;
@@ -209,7 +209,7 @@ static int parse_options(struct options *out, int argc, char **argv)
 	int id, r;
 
 	*out = (struct options){
-		.sandbox = {.cpu = -1, .keep_fd = -1},
+		.sandbox = {.cpu = -1, .socket = -1},
 		.log_level = LOG_LEVEL_INFO,
 		.socket = -1,
 	};
@@ -260,7 +260,7 @@ static int probe_sandbox(const struct options *options)
 
 	r = sandbox_enter(&options->sandbox, &what);
 	if (r == 0)
-		r = sandbox_seal(&what);
+		r = sandbox_seal(&options->sandbox, &what);
 	if (r < 0) {
 		fprintf(stderr, "vgpu-worker: %s: %s\n", what, strerror(-r));
 		return WORKER_EXIT_UNAVAILABLE;
@@ -310,7 +310,6 @@ static int fail_start(int socket, struct backend_failure *failure, int error, co
 	if (what)
 		backend_fail(failure, error, VGPU_CODE_UNAVAILABLE, (uint32_t)-error,
 		             "the worker's sandbox failed at %s: %s", what, strerror(-error));
-	log_error("%s", failure->text);
 	serve_start_failed(socket, failure);
 	return WORKER_EXIT_UNAVAILABLE;
 }
@@ -332,10 +331,9 @@ static int serve(const struct options *options)
 	r = options->backend_ops->start(&backend, &options->backend, &failure);
 	if (r < 0)
 		return fail_start(options->socket, &failure, r, NULL);
-	r = sandbox_seal(&what);
+	r = sandbox_seal(&options->sandbox, &what);
 	if (r < 0)
 		return fail_start(options->socket, &failure, r, what);
-	log_info("ready: %s, %s", options->backend_ops->name, backend->info.device.name);
 	status = serve_jobs(options->socket, backend, &options->backend, &idle);
 	/* With a job in flight there is nothing to wait for: the kernel ends it with us. */
 	if (!idle)

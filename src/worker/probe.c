@@ -98,6 +98,27 @@ static long try_terminal_input(void)
 	return syscall(SYS_ioctl, STDERR_FILENO, TIOCSTI, "\n");
 }
 
+/* What would hold for everybody who shares the open file. */
+static long try_set_nonblocking(void)
+{
+	return syscall(SYS_fcntl, STDERR_FILENO, F_SETFL, O_WRONLY | O_NONBLOCK);
+}
+
+static long try_take_signals(void)
+{
+	return syscall(SYS_fcntl, STDERR_FILENO, F_SETOWN, getppid());
+}
+
+static long try_shutdown(void)
+{
+	return syscall(SYS_shutdown, STDERR_FILENO, SHUT_RDWR);
+}
+
+static long try_send(void)
+{
+	return syscall(SYS_sendto, STDERR_FILENO, "", 0, MSG_NOSIGNAL, NULL, 0);
+}
+
 static long try_dumpable(void)
 {
 	return syscall(SYS_prctl, 4 /* PR_SET_DUMPABLE */, 1, 0, 0, 0);
@@ -123,6 +144,10 @@ static const struct {
 	{"tgkill", try_tgkill},
 	{"ptrace", try_ptrace},
 	{"terminal input", try_terminal_input},
+	{"fcntl O_NONBLOCK", try_set_nonblocking},
+	{"fcntl F_SETOWN", try_take_signals},
+	{"shutdown of another socket", try_shutdown},
+	{"send to another socket", try_send},
 	{"prctl dumpable", try_dumpable},
 	{"unshare user namespace", try_unshare},
 	{"exec", try_exec},

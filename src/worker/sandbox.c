@@ -54,7 +54,7 @@ static int close_files(const struct sandbox_options *options)
 	while ((entry = readdir(directory))) {
 		int fd = atoi(entry->d_name);
 
-		if (fd > STDERR_FILENO && fd != options->keep_fd && fd != dirfd(directory))
+		if (fd > STDERR_FILENO && fd != options->socket && fd != dirfd(directory))
 			close(fd);
 	}
 	closedir(directory);
@@ -170,12 +170,12 @@ int sandbox_enter(const struct sandbox_options *options, const char **what)
 	return 0;
 }
 
-int sandbox_seal(const char **what)
+int sandbox_seal(const struct sandbox_options *options, const char **what)
 {
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) {
 		*what = "becoming undumpable";
 		return -errno;
 	}
 	*what = "loading the system call filter (does the kernel have CONFIG_SECCOMP_FILTER?)";
-	return sandbox_syscalls_load();
+	return sandbox_syscalls_load(options->socket);
 }

@@ -17,7 +17,7 @@ struct sandbox_options {
 	bool change_uid; /* to uid and the gid of the same number */
 	uid_t uid;
 	int cpu;      /* the one to run on; -1 is any */
-	int keep_fd;  /* stays open beside 0, 1 and 2; -1 is none */
+	int socket;   /* to the mediator, stays open beside 0, 1 and 2; -1 is none */
 	pid_t parent; /* whose death ends this process; 0 is nobody */
 };
 
@@ -36,6 +36,6 @@ int sandbox_follow_parent(pid_t parent);
  * Closes the door: no core or ptrace by others, and no system calls but those of
  * sandbox_syscalls.c for any thread of the process. 0 or a negative errno with *@what.
  */
-int sandbox_seal(const char **what);
+int sandbox_seal(const struct sandbox_options *options, const char **what);
 
 #endif

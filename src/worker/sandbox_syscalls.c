@@ -23,7 +23,9 @@ enum rule {
 	ALLOW,
 	ALLOW_OWN_PROCESS,  /* the first argument is this process */
 	ALLOW_THREAD,       /* clone() of a thread, never of a process */
+	ALLOW_OWN_SOCKET,   /* the first argument is the socket to the mediator */
 	ALLOW_STAT_OF_FD,   /* newfstatat() as the C library's fstat() uses it */
+	ALLOW_QUIET_FCNTL,  /* commands that change nothing for whoever shares the file */
 	ALLOW_DEVICE_IOCTL, /* none of terminals, sockets or files */
 	NOT_IMPLEMENTED,    /* ENOSYS: the C library then falls back to another one */
 };
@@ -39,12 +41,12 @@ static const struct {
 	{"fstat", ALLOW, "ptx"},
 	{"newfstatat", ALLOW_STAT_OF_FD, "ptx: fstat() of glibc 2.33 to 2.38"},
 	{"lseek", ALLOW, "ptx"},
-	{"fcntl", ALLOW, "driver"},
+	{"fcntl", ALLOW_QUIET_FCNTL, "driver"},
 	{"ioctl", ALLOW_DEVICE_IOCTL, "driver: every launch that is not a doorbell"},
 
-	{"recvfrom", ALLOW, "worker: jobs"},
-	{"sendto", ALLOW, "worker: answers"},
-	{"shutdown", ALLOW, "worker: end"},
+	{"recvfrom", ALLOW_OWN_SOCKET, "worker: jobs"},
+	{"sendto", ALLOW_OWN_SOCKET, "worker: answers"},
+	{"shutdown", ALLOW_OWN_SOCKET, "worker: end"},
 	{"poll", ALLOW, "driver"},
 	{"ppoll", ALLOW, "worker: waiting"},
 
@@ -91,6 +93,12 @@ enum {
 	IOCTL_TYPE_UVM = 0,
 };
 
+/*
+ * Reading flags, and all about close-on-exec. Not F_SETFL, whose O_NONBLOCK holds for every
+ * process with the same open file, nor locks, leases and signals.
+ */
+static const int fcntl_commands[] = {F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC};
+
 /* Allows @number where argument @argument, masked with @mask, is @value. */
 static int allow_if(scmp_filter_ctx filter, int number, unsigned int argument, scmp_datum_t mask,
                     scmp_datum_t value)
@@ -105,7 +113,16 @@ static int allow_if(scmp_filter_ctx filter, int number, unsigned int argument, s
 	return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number, 1, &condition);
 }
 
-static int add_rule(scmp_filter_ctx filter, int number, enum rule rule)
+static int allow_fcntl(scmp_filter_ctx filter, int number)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(fcntl_commands) && r == 0; i++)
+		r = allow_if(filter, number, 1, UINT32_MAX, (scmp_datum_t)fcntl_commands[i]);
+	return r;
+}
+
+static int add_rule(scmp_filter_ctx filter, int number, enum rule rule, int socket)
 {
 	int r;
 
@@ -116,6 +133,10 @@ static int add_rule(scmp_filter_ctx filter, int number, enum rule rule)
 		return allow_if(filter, number, 0, UINT32_MAX, (scmp_datum_t)getpid());
 	case ALLOW_THREAD:
 		return allow_if(filter, number, 0, CLONE_THREAD, CLONE_THREAD);
+	case ALLOW_OWN_SOCKET:
+		return allow_if(filter, number, 0, UINT32_MAX, (uint32_t)socket);
+	case ALLOW_QUIET_FCNTL:
+		return allow_fcntl(filter, number);
 	case ALLOW_STAT_OF_FD:
 		return allow_if(filter, number, 3, UINT32_MAX, AT_EMPTY_PATH);
 	case ALLOW_DEVICE_IOCTL:
@@ -133,7 +154,7 @@ static void filter_releasep(scmp_filter_ctx *filter)
 		seccomp_release(*filter);
 }
 
-int sandbox_syscalls_load(void)
+int sandbox_syscalls_load(int socket)
 {
 	CLEANUP(filter_releasep) scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	int r, number;
@@ -148,7 +169,7 @@ int sandbox_syscalls_load(void)
 		number = seccomp_syscall_resolve_name(syscalls[i].name);
 		if (number == __NR_SCMP_ERROR)
 			continue;
-		r = add_rule(filter, number, syscalls[i].rule);
+		r = add_rule(filter, number, syscalls[i].rule, socket);
 		if (r < 0)
 			return r;
 	}

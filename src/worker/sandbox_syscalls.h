@@ -6,7 +6,10 @@
 #ifndef WORKER_SANDBOX_SYSCALLS_H
 #define WORKER_SANDBOX_SYSCALLS_H
 
-/* Puts all threads of the process behind the list. 0 or a negative errno. */
-int sandbox_syscalls_load(void);
+/*
+ * Puts all threads of the process behind the list. Of sockets it may use only @socket.
+ * 0 or a negative errno.
+ */
+int sandbox_syscalls_load(int socket);
 
 #endif

@@ -172,14 +172,16 @@ static void test_free_does_not_wait_for_ever(void **state UNUSED)
 	static const char *const argv[] = {self, "--probe", "--gpu", "hang_for_good", NULL};
 	struct event_base *base = event_base_new();
 	struct children *children;
+	struct child_fd out = {.theirs = STDOUT_FILENO};
 	int ends[2];
 	char line[64];
 	FILE *said;
 	pid_t pid;
 
 	assert_int_equal(pipe(ends), 0);
+	out.ours = ends[1];
 	assert_int_equal(children_new(&children, base), 0);
-	assert_int_equal(children_spawn(&pid, argv, ends[1], STDOUT_FILENO), 0);
+	assert_int_equal(children_spawn(&pid, argv, &out, 1), 0);
 	assert_int_equal(children_watch(children, pid, not_called, NULL), 0);
 	close(ends[1]);
 	said = fdopen(ends[0], "r");
