@@ -8,10 +8,9 @@ import subprocess
 import threading
 import time
 
-from gpu_rig import (OP_FAULT, OP_HANG, OP_NOP, CaseError, attempt, milliseconds, percent,
-                     quantile)
+from gpu_rig import OP_HANG, OP_NOP, CaseError, attempt, milliseconds, percent, quantile
 
-CODE_OK, CODE_TIMEOUT, CODE_CUDA, CODE_QUARANTINED = 0x00, 0x04, 0x05, 0x0B
+CODE_CUDA, CODE_QUARANTINED = 0x05, 0x0B
 
 
 def process_alive(pid):
@@ -21,12 +20,19 @@ def process_alive(pid):
 
 # ---- e -----------------------------------------------------------------------
 
-NORMAL = [(f"n{i}", {"us": 5000, "depth": 4}) for i in range(4)]
-LIGHT = ("light", {"us": 100, "period": 5000, "jitter": 20, "depth": 64, "samples": 1})
-HANG_LIMIT_MS = 5000  # at scale 1, as all of these
-HANG_AT_MS = 5000
-KILL_AT_MS = 12000
-FAULTS_FROM_MS = 3000
+KINDS = {  # who works beside the hang
+    "1 ms jobs, 4 out": [(f"p{i}", {"us": 1000, "depth": 4, "samples": 1}) for i in range(2)],
+    "1 ms jobs, one at a time": [(f"s{i}", {"us": 1000, "depth": 1, "samples": 1})
+                                 for i in range(2)],
+    "0.1 ms every 5 ms": [("light", {"us": 100, "period": 5000, "jitter": 20, "depth": 64,
+                                     "samples": 1})],
+}
+OTHERS = [load for loads in KINDS.values() for load in loads]
+HANG_AT_MS = 10000  # at scale 1, as all of these
+HANG_LIMIT_MS = 30000
+HANG_SECONDS = 130  # the limit is of charged time, of which a hang gets a part
+KILL_AT_MS = 40000  # without us nobody ends it
+KILL_SECONDS = 50
 
 
 def _watch_death(session, found):
@@ -43,47 +49,48 @@ def _watch_death(session, found):
     return act
 
 
-def _phases(result, begin_ms, end_ms):
-    """By phase: (neighbours' work per second, the least of one, light p50, p99)."""
-    spans = {"before": (100, begin_ms), "during": (begin_ms + 100, end_ms - 100),
-             "after": (end_ms + 300, result.seconds * 1e3)}
-    rows = {}
-    for phase, (from_ms, to_ms) in spans.items():
-        rates = [result.work_rate(name, from_ms, to_ms) for name, _ in NORMAL]
-        tail = result.samples("light", from_ms, to_ms)
-        if None not in rates:
-            rows[phase] = (sum(rates), min(rates), quantile(tail, 0.5), quantile(tail, 0.99))
-    return rows
-
-
 def _hang_rows(table, way, result, begin_ms):
     failures = result.vms["hang"]["failures"]
     if not failures:
         raise CaseError(f"{way}: the hang was not ended")
     end_ms = failures[0]["at_ms"]
-    rows = _phases(result, begin_ms, end_ms)
-    for phase, (work, least, p50, p99) in rows.items():
-        kept = work / rows["before"][0] if rows["before"][0] else None
-        table.row(way, phase, percent(work), percent(least), percent(kept),
-                  milliseconds(p50), milliseconds(p99))
-    worst = max(result.samples("light", end_ms, end_ms + 1000), default=None)
-    table.note(f"{way}: ended {(end_ms - begin_ms) / 1e3:.2f} s after it began; the light VM's "
-               f"worst latency in the second after: {milliseconds(worst)} ms; errors of the others: "
-               f"{sum(result.errors(name) for name in result.vms if name != 'hang')}")
+    spans = {"before": (100, begin_ms), "during": (begin_ms + 100, end_ms - 100),
+             "after": (end_ms + 300, result.seconds * 1e3)}
+    for kind, loads in KINDS.items():
+        names = [name for name, _ in loads]
+        before = None
+        for phase, span in spans.items():
+            rates = [result.work_rate(name, *span) for name in names]
+            if None in rates:
+                continue
+            before = before or sum(rates)
+            tail = [us for name in names for us in result.samples(name, *span)]
+            table.row(way, kind, phase, percent(sum(rates)), percent(min(rates)),
+                      percent(sum(rates) / before if before else None),
+                      milliseconds(quantile(tail, 0.5)), milliseconds(quantile(tail, 0.99)))
+    table.note(f"{way}: ended {(end_ms - begin_ms) / 1e3:.2f} s after it began; longest that a "
+               f"neighbour waited for an answer meanwhile: "
+               f"{milliseconds(_worst(result, begin_ms, end_ms + 1000))} ms; errors of the others: "
+               f"{sum(result.errors(name) for name, _ in OTHERS)}")
     return end_ms
 
 
+def _worst(result, from_ms, to_ms):
+    return max((us for name, _ in OTHERS for us in result.samples(name, from_ms, to_ms)),
+               default=None)
+
+
 def hang(rig, table):
-    table.columns = ["way", "phase", "4 VMs: work per second", "the least of one",
-                     "kept of before", "light p50 ms", "light p99 ms"]
+    table.columns = ["way", "VMs", "phase", "work per second", "the least of one",
+                     "kept of before", "p50 ms", "p99 ms"]
     begin_ms, limit_ms = (round(rig.scaled(ms / 1e3) * 1e3) for ms in (HANG_AT_MS, HANG_LIMIT_MS))
     hanging = ("hang", {"op": "hang", "start": begin_ms, "count": 1})
     found = {}
 
     def ours():
-        vms = {"hang": {"timeout": limit_ms}, "light": {}, **{name: {} for name, _ in NORMAL}}
+        vms = {"hang": {"timeout": limit_ms}, **{name: {} for name, _ in OTHERS}}
         with rig.session("quarantine_threshold=1000000", **vms) as session:
-            return session.load(hanging, LIGHT, *NORMAL, seconds=45, ramp=2,
+            return session.load(hanging, *OTHERS, seconds=HANG_SECONDS, ramp=2,
                                 during=_watch_death(session, found))
 
     mine = attempt(table, "ours", ours)
@@ -96,72 +103,71 @@ def hang(rig, table):
     killed = ("hang", {"op": "hang", "start": begin_ms, "count": 1, "kill": kill_ms})
     for way, run in (("driver", rig.native), ("MPS", rig.mps)):
         def other(run=run):
-            return run(killed, LIGHT, *NORMAL, seconds=16, ramp=1)
+            return run(killed, *OTHERS, seconds=KILL_SECONDS, ramp=1)
 
         result = attempt(table, way, other)
         if result:
             attempt(table, way, lambda: _hang_rows(table, way, result, begin_ms))
-    table.note(f"The limit is {limit_ms / 1e3:g} s of charged time, here instead of 30. On the "
-               "driver alone and under MPS nobody ends it: the harness kills the process "
+    table.note(f"The limit is {limit_ms / 1e3:g} s of charged time. On the driver alone and under "
+               "MPS nobody ends it: the harness kills the process "
                f"{(kill_ms - begin_ms) / 1e3:g} s after it began.")
 
 
 # ---- f -----------------------------------------------------------------------
 
+FAULTS_FROM_MS = 3000
+FAULT_NEIGHBOURS = [(f"n{i}", {"us": 1000, "depth": 2}) for i in range(8)]
+XID_ILLEGAL_ADDRESS = "31"
+
+
+def _fault_row(table, way, result, begin_ms, points="–", xids="–", refused="–"):
+    faulted = result.vms["bad"]["codes"].get(str(CODE_CUDA), 0)
+    seconds = result.seconds - begin_ms / 1e3
+    rates = [sum(result.work_rate(name, *span) or 0 for name, _ in FAULT_NEIGHBOURS) * 1e3
+             for span in ((100, begin_ms), (begin_ms + 100, result.seconds * 1e3))]
+    table.row(way, f"{seconds:.0f}", faulted, points, xids, refused,
+              sum(result.errors(name) for name, _ in FAULT_NEIGHBOURS),
+              *(f"{rate:.0f}" for rate in rates))
+
+
+def _count_xids(session):
+    """How many illegal addresses NVML has told of, once it has told of all; "–" without NVML."""
+    gpu, = session.admin("health")["gpus"]
+    return gpu["xids"].get(XID_ILLEGAL_ADDRESS, 0) if "xids" in gpu else "–"
+
+
+def _faulting_vm(rig, table, way, begin_ms, seconds, *settings):
+    vms = {"bad": {}, **{name: {} for name, _ in FAULT_NEIGHBOURS}}
+    with rig.session(*settings, **vms) as session:
+        result = session.load(("bad", {"op": "fault", "start": begin_ms}), *FAULT_NEIGHBOURS,
+                              seconds=seconds, ramp=1)
+        uuid = session.vms["bad"].uuid
+        points = session.registry("SELECT min(points), max(points) FROM faults "
+                                  "WHERE vm_uuid = ? AND kind = 'gpu_fault'", uuid)[0]
+        count, quarantined, reason = session.registry(
+            "SELECT error_count, quarantined, quarantine_reason FROM vms WHERE vm_uuid = ?",
+            uuid)[0]
+        _fault_row(table, way, result, begin_ms, f"{points[0]} to {points[1]}",
+                   _count_xids(session),
+                   result.vms["bad"]["codes"].get(str(CODE_QUARANTINED), 0))
+    table.note(f"{way}: the registry counts {count} faults; quarantined: "
+               f"{f'yes, {reason!r}' if quarantined else 'no'}")
+
 
 def faults(rig, table):
-    table.columns = ["way", "seconds", "faults", "faults/s", "points per fault",
+    table.columns = ["way", "seconds", "faults", "points each", "Xid 31 seen", "then refused",
                      "errors of 8 neighbours", "their jobs/s before", "during"]
-    neighbours = [(f"n{i}", {"us": 1000, "depth": 2}) for i in range(8)]
     begin_ms = round(rig.scaled(FAULTS_FROM_MS / 1e3) * 1e3)
-
-    def report(way, result, points):
-        faulted = result.vms["bad"]["codes"].get(str(CODE_CUDA), 0)
-        seconds = result.seconds - begin_ms / 1e3
-        rates = [sum(result.work_rate(name, *span) or 0 for name, _ in neighbours) * 1e3
-                 for span in ((100, begin_ms), (begin_ms + 100, result.seconds * 1e3))]
-        table.row(way, f"{seconds:.0f}", faulted, f"{faulted / seconds:.2f}", points,
-                  sum(result.errors(name) for name, _ in neighbours), *(f"{r:.0f}" for r in rates))
-
-    def ours():
-        vms = {"bad": {}, **{name: {} for name, _ in neighbours}}
-        with rig.session("quarantine_threshold=1000000", **vms) as session:
-            bad = ("bad", {"op": "fault", "start": begin_ms})
-            result = session.load(bad, *neighbours, seconds=60, ramp=1)
-            uuid = session.vms["bad"].uuid
-            rows = session.registry("SELECT count(*), min(points), max(points) FROM faults "
-                                    "WHERE vm_uuid = ?", uuid)[0]
-            total = session.registry("SELECT error_count FROM vms WHERE vm_uuid = ?", uuid)[0][0]
-            answered = result.vms["bad"]["submitted"] - result.vms["bad"]["unanswered"]
-            table.note(f"ours: the registry counts {total} faults of {answered} answers with an "
-                       f"error, and keeps {rows[0]} with {rows[1]} to {rows[2]} points each")
-            report("ours", result, f"{rows[1]}..{rows[2]}")
-
-    attempt(table, "ours", ours)
+    attempt(table, "threshold raised", lambda: _faulting_vm(
+        rig, table, "threshold raised", begin_ms, 63, "quarantine_threshold=1000000"))
+    attempt(table, "default threshold", lambda: _faulting_vm(
+        rig, table, "default threshold", begin_ms, 20))
     for way, run in (("driver", rig.native), ("MPS", rig.mps)):
         def other(way=way, run=run):
             bad = ("bad", {"op": "fault", "start": begin_ms})
-            report(way, run(bad, *neighbours, seconds=12, ramp=1), "–")
+            _fault_row(table, way, run(bad, *FAULT_NEIGHBOURS, seconds=12, ramp=1), begin_ms)
 
         attempt(table, way, other)
-    attempt(table, "default threshold", lambda: table.note(default_threshold(rig)))
-
-
-def default_threshold(rig):
-    """Faults until quarantine with the default settings; says what happened."""
-    codes = []
-    with rig.session(bad={}, good={}) as session, session.caller("bad") as bad:
-        for _ in range(12):
-            codes.append(bad.call(OP_FAULT)[0])
-        row = session.registry("SELECT quarantined, error_count, quarantine_reason FROM vms "
-                               "WHERE vm_name = 'bad'")[0]
-        with session.caller("good") as good:
-            others = good.call(OP_NOP)[0]
-    count = sum(code == CODE_CUDA for code in codes)
-    right = codes == [CODE_CUDA] * 9 + [CODE_QUARANTINED] * 3 and row[0] == 1 and others == CODE_OK
-    return (f"default threshold: {'as it should be' if right else 'NOT AS IT SHOULD BE'}: {count} "
-            f"faults, then codes {sorted(set(codes[count:]))}; registry: quarantined {row[0]}, "
-            f"errors {row[1]}, {row[2]!r}; another VM's job: code {others}")
 
 
 # ---- g -----------------------------------------------------------------------
