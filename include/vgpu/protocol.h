@@ -151,6 +151,12 @@ enum vgpu_opcode {
 	VGPU_OP_HANG = 0x1002,  /* never ends by itself */
 	/* Allowed everywhere. See include/vgpu/sgemm.h. */
 	VGPU_OP_SGEMM = 0x1003, /* n, seed -> checksum lo, hi, 4 elements */
+	/*
+	 * For tests again. 1: takes memory, fills it with a pattern and keeps it, 0: takes fresh
+	 * memory and looks what is in it; MiB at most -> MiB taken, 64-bit words that are
+	 * the pattern lo, hi, words that are not zero lo, hi.
+	 */
+	VGPU_OP_RESIDUE = 0x1004,
 };
 
 /* Results of GET_DEVICE_INFO, by index; its data is the device's name, UTF-8. */

@@ -13,6 +13,7 @@
 #include "base/units.h"
 #include "base/util.h"
 #include "worker/backend.h"
+#include "worker/residue.h"
 #include "worker/sgemm_cpu.h"
 
 static int64_t cpu_time_ns(void)
@@ -71,9 +72,24 @@ static void cpu_sgemm(struct job *job)
 	}
 }
 
+static void cpu_residue(struct job *job)
+{
+	struct residue residue;
+	int r = residue_of_process(&residue, job->params[0] == 1, (size_t)job->params[1] << 20);
+
+	if (r < 0) {
+		job->code = VGPU_CODE_CUDA;
+		job->detail = (uint32_t)-r;
+		return;
+	}
+	residue_to_results(&residue, job->results);
+}
+
 static void (*const cpu_handlers[OPERATION_COUNT])(struct job *job) = {
-	[OPERATION_NOP] = cpu_nop,     [OPERATION_ADD] = cpu_add,   [OPERATION_SPIN] = cpu_spin,
-	[OPERATION_FAULT] = cpu_fault, [OPERATION_HANG] = cpu_hang, [OPERATION_SGEMM] = cpu_sgemm,
+	[OPERATION_NOP] = cpu_nop,         [OPERATION_ADD] = cpu_add,
+	[OPERATION_SPIN] = cpu_spin,       [OPERATION_FAULT] = cpu_fault,
+	[OPERATION_HANG] = cpu_hang,       [OPERATION_SGEMM] = cpu_sgemm,
+	[OPERATION_RESIDUE] = cpu_residue,
 };
 
 static int cpu_submit(struct backend *backend UNUSED, struct job *job UNUSED)

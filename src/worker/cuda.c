@@ -19,6 +19,7 @@
 #include "base/util.h"
 #include "worker/cuda_api.h"
 #include "worker/cuda_kernels.h"
+#include "worker/residue.h"
 
 enum {
 	SLOT_BYTES = 64, /* of mapped host memory */
@@ -42,8 +43,8 @@ _Static_assert(MATRIX_SMALLEST << (MATRIX_SIZES - 1) == VGPU_SGEMM_MAX_N, "all s
 struct slot {
 	void *before;
 	void *after;
-	const uint32_t *results; /* on the host */
-	uint64_t results_gpu;    /* the same memory, as kernels address it */
+	uint32_t *results;    /* on the host */
+	uint64_t results_gpu; /* the same memory, as kernels address it */
 };
 
 /* Device memory of a few words that live as long as the context. */
@@ -185,10 +186,23 @@ static int launch_sgemm(struct cuda *cuda, const struct job *job)
 	return r;
 }
 
+/* By the driver's own calls, which are over when they return. */
+static int launch_residue(struct cuda *cuda, const struct job *job)
+{
+	struct residue residue;
+	int r = residue_of_gpu(&residue, &cuda->api, job->params[0] == 1,
+	                       (size_t)job->params[1] << 20);
+
+	if (r == CUDA_SUCCESS)
+		residue_to_results(&residue, cuda->slots[job->slot].results);
+	return r;
+}
+
 static int (*const launchers[OPERATION_COUNT])(struct cuda *cuda, const struct job *job) = {
-	[OPERATION_NOP] = launch_nop,   [OPERATION_ADD] = launch_add,
-	[OPERATION_SPIN] = launch_spin, [OPERATION_FAULT] = launch_fault,
-	[OPERATION_HANG] = launch_hang, [OPERATION_SGEMM] = launch_sgemm,
+	[OPERATION_NOP] = launch_nop,         [OPERATION_ADD] = launch_add,
+	[OPERATION_SPIN] = launch_spin,       [OPERATION_FAULT] = launch_fault,
+	[OPERATION_HANG] = launch_hang,       [OPERATION_SGEMM] = launch_sgemm,
+	[OPERATION_RESIDUE] = launch_residue,
 };
 
 static int cuda_submit(struct backend *backend, struct job *job)
@@ -340,7 +354,7 @@ static int create_slots(struct cuda *cuda)
 	for (size_t i = 0; i < WORKER_QUEUE_JOBS && r == CUDA_SUCCESS; i++) {
 		struct slot *slot = &cuda->slots[i];
 
-		slot->results = (const uint32_t *)memory + i * SLOT_BYTES / sizeof(uint32_t);
+		slot->results = (uint32_t *)memory + i * SLOT_BYTES / sizeof(uint32_t);
 		slot->results_gpu = memory_gpu + i * SLOT_BYTES;
 		r = cuda->api.event_create(&slot->before, flags);
 		if (r == CUDA_SUCCESS)

@@ -36,6 +36,7 @@ static const struct {
 	SYMBOL("cuModuleGetFunction", module_function),
 	SYMBOL("cuMemAlloc_v2", memory_alloc),
 	SYMBOL("cuMemsetD8_v2", memory_fill),
+	SYMBOL("cuMemcpyDtoH_v2", memory_read),
 	SYMBOL("cuMemHostAlloc", host_alloc),
 	SYMBOL("cuMemHostGetDevicePointer_v2", host_address),
 	SYMBOL("cuStreamCreate", stream_create),

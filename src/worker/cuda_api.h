@@ -16,6 +16,7 @@
 
 enum {
 	CUDA_SUCCESS = 0,
+	CUDA_ERROR_OUT_OF_MEMORY = 2,
 	CUDA_ERROR_NOT_READY = 600,
 
 	CUDA_ATTRIBUTE_MULTIPROCESSORS = 16,
@@ -53,6 +54,7 @@ struct cuda_api {
 	int (*module_function)(void **function, void *module, const char *name);
 	int (*memory_alloc)(uint64_t *address, size_t bytes);
 	int (*memory_fill)(uint64_t address, unsigned char value, size_t bytes);
+	int (*memory_read)(void *to, uint64_t address, size_t bytes);
 	int (*host_alloc)(void **memory, size_t bytes, unsigned int flags);
 	int (*host_address)(uint64_t *address, void *memory, unsigned int flags);
 	int (*stream_create)(void **stream, unsigned int flags);

@@ -7,6 +7,7 @@
 #include "worker/operation.h"
 
 #include "base/util.h"
+#include "worker/residue.h"
 
 static const struct operation operations[OPERATION_COUNT] = {
 	{
@@ -62,6 +63,16 @@ static const struct operation operations[OPERATION_COUNT] = {
 		.result_count = VGPU_SGEMM_RESULTS,
 		.first_min = 1,
 		.first_max = VGPU_SGEMM_MAX_N,
+	},
+	{
+		.opcode = VGPU_OP_RESIDUE,
+		.id = OPERATION_RESIDUE,
+		.name = "residue",
+		.needs_test_ops = true,
+		.needs_device = true,
+		.param_count = 2,
+		.result_count = RESIDUE_RESULTS,
+		.first_max = 1,
 	},
 };
 

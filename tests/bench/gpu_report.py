@@ -35,7 +35,7 @@ TABLES = {
     "e": ("a HANG beside others", gpu_tables_fault.hang, 260),
     "f": ("a VM that faults all the time", gpu_tables_fault.faults, 130),
     "g": ("watchdog", gpu_tables_fault.watchdog, 15),
-    "h": ("memory of a killed process", gpu_tables_fault.residue, 60),
+    "h": ("memory of a killed worker", gpu_tables_fault.residue, 120),
     "i": ("cheating VMs", gpu_tables_share.cheats, 110),
     "j": ("limits and back-pressure", gpu_tables_limit.back_pressure, 60),
     "k": ("round trips of empty jobs", gpu_tables_delay.round_trips, 110),

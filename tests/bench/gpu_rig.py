@@ -29,7 +29,7 @@ import host  # noqa: E402
 EXIT_NO_GPU = 77
 START_S = 45     # longest start of all processes of a run
 WORKER_S = 0.6   # usual start of one worker with its GPU context
-OP_NOP, OP_SPIN, OP_FAULT, OP_HANG = 0x0000, 0x1000, 0x1001, 0x1002
+OP_NOP, OP_SPIN, OP_FAULT, OP_HANG, OP_RESIDUE = 0x0000, 0x1000, 0x1001, 0x1002, 0x1004
 
 
 class CaseError(Exception):
@@ -193,7 +193,7 @@ class Caller:
 
     def __init__(self, path):
         self._sock = socket.socket(socket.AF_UNIX)
-        self._sock.settimeout(90)
+        self._sock.settimeout(300)
         self._sock.connect(str(path))
 
     def __enter__(self):
@@ -213,13 +213,19 @@ class Caller:
 
     def call(self, opcode, *params):
         """Returns (code, seconds)."""
+        start = time.monotonic()
+        code, _ = self.ask(opcode, *params)
+        return code, time.monotonic() - start
+
+    def ask(self, opcode, *params):
+        """Returns (code, results)."""
         body = struct.pack(f"<{8 + len(params)}I", 0x00010000, opcode, 0, len(params), 0, 0, 0, 0,
                            *params)
-        start = time.monotonic()
         self._sock.sendall(self._HEADER.pack(0x56475055, 1, 0, 1, b"A", 1, len(body)) + body)
         length = self._HEADER.unpack(self._receive(20))[6]
-        code = struct.unpack_from("<2I", self._receive(length))[1]
-        return code, time.monotonic() - start
+        answer = self._receive(length)
+        code, count = struct.unpack_from("<2I", answer, 4)
+        return code, struct.unpack_from(f"<{count}I", answer, 32)
 
 
 class Rig:

@@ -8,7 +8,8 @@ import subprocess
 import threading
 import time
 
-from gpu_rig import OP_HANG, OP_NOP, CaseError, attempt, milliseconds, percent, quantile
+from gpu_rig import (OP_HANG, OP_NOP, OP_RESIDUE, CaseError, attempt, milliseconds, percent,
+                     quantile)
 
 CODE_CUDA, CODE_QUARANTINED = 0x05, 0x0B
 
@@ -212,35 +213,71 @@ def _residue_line(process, limit_s=180):
     return json.loads(line)
 
 
+def _most_mib(rig):
+    """All there is, unless this is a trial."""
+    return 1 << 20 if rig.cuda and rig.scale >= 0.5 else max(64, int(4096 * rig.scale))
+
+
 def residue(rig, table):
-    table.columns = ["process", "MiB of GPU memory", "64-bit words", "of the pattern", "not zero"]
+    table.columns = ["who", "MiB of memory", "64-bit words", "of the pattern", "not zero"]
+    rig.check_time(100)
+    attempt(table, "workers", lambda: _residue_of_workers(rig, table))
+    if rig.cuda:
+        attempt(table, "the driver alone", lambda: _residue_of_driver(rig, table))
+
+
+def _residue_of_workers(rig, table):
+    """One VM fills the GPU, its worker is killed, and another VM's worker looks."""
+    def ask(what, caller, fill):
+        code, words = caller.ask(OP_RESIDUE, fill, _most_mib(rig))
+        if code:
+            raise CaseError(f"{what}: code {code}")
+        mib, pattern_low, pattern_high, other_low, other_high = words
+        table.row(what, mib, mib << 17, pattern_low | pattern_high << 32,
+                  other_low | other_high << 32)
+
+    vms = {name: {"timeout": 300000} for name in ("before", "filler", "after")}
+    with rig.session("quarantine_threshold=1000000", **vms) as session:
+        with session.caller("before") as caller:
+            ask("a worker, before", caller, 0)
+        _kill_worker(session, "before")
+        with session.caller("filler") as caller:
+            ask("another VM's fills it and is killed", caller, 1)
+        table.note(f"the worker was gone {_kill_worker(session, 'filler') * 1e3:.0f} ms after "
+                   "SIGKILL")
+        with session.caller("after") as caller:
+            ask("a third VM's, right after", caller, 0)
+
+
+def _kill_worker(session, name):
+    """Returns after how many seconds it was reaped."""
+    pid = session.worker_pid(name)
+    begin = time.monotonic()
+    os.kill(pid, 9)
+    while process_alive(pid):
+        time.sleep(0.001)
+    return time.monotonic() - begin
+
+
+def _residue_of_driver(rig, table):
     program = str(rig.programs / "bench-gpu-residue")
-    size = [] if rig.scale >= 0.5 else [str(int(4096 * rig.scale))]
-    rig.check_time(60)
 
     def row(what, counts):
         table.row(what, counts["mib"], counts["words"], counts["of_pattern"], counts["not_zero"])
 
     def start(mode):
-        return subprocess.Popen([program, mode, *size], stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen([program, mode, str(_most_mib(rig))], stdout=subprocess.PIPE, text=True)
 
-    row("fresh, before", _run_look(start))
     filler = start("fill")
     try:
-        row("fills it and is killed", _residue_line(filler))
+        row("the driver alone: a process fills it and is killed", _residue_line(filler))
     finally:
-        begin = time.monotonic()
         with contextlib.suppress(ProcessLookupError):
             os.kill(filler.pid, 9)
         filler.wait()
-        table.note(f"reaped {(time.monotonic() - begin) * 1e3:.0f} ms after SIGKILL")
-    row("fresh, right after", _run_look(start))
-
-
-def _run_look(start):
-    process = start("look")
+    looker = start("look")
     try:
-        return _residue_line(process)
+        row("the driver alone: a fresh one, right after", _residue_line(looker))
     finally:
-        process.kill()
-        process.wait()
+        looker.kill()
+        looker.wait()

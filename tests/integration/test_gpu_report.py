@@ -118,9 +118,10 @@ def test_report(tmp_path):
     shares = [float(row[3].rstrip(" %")) for row in tables["a"]["rows"] if row[1].endswith(" ms")]
     assert len(shares) == 8 and abs(sum(shares) - 200) < 0.1
     assert [row[1:2] + row[4:5] for row in tables["g"]["rows"]] == [["4", "0"]] * 5
-    before, filled, after = tables["h"]["rows"]
-    assert filled[2] == filled[3] == filled[4] != "0"
-    assert before[3] == after[3] == "0"
+    before, filled, after, *driver = tables["h"]["rows"]
+    for full, empty in ((filled, before), (filled, after), driver):
+        assert full[2] == full[3] == full[4] != "0"
+        assert empty[3] == empty[4] == "0"
     # The stand-in's slices take 2 ms; from one's to the next one's less than another.
     slice_us, = (int(note.split(" = ")[1]) for note in tables["l"]["notes"]
                  if note.startswith("slice_us = "))
@@ -140,7 +141,8 @@ def test_a_case_that_fails_leaves_a_note(tmp_path):
     assert done.returncode == 0, done.stderr
     tables = json.loads((tmp_path / "report.json").read_text())["tables"]
     assert [table["rows"] for table in tables] == [[], []]
-    assert all(len(table["notes"]) == 2 for table in tables)
+    # What failed, of workers and of the driver alone, and how long it took.
+    assert [len(table["notes"]) for table in tables] == [3, 2]
 
 
 def test_time_that_is_left_is_kept(tmp_path):

@@ -112,7 +112,7 @@ def test_test_operations_are_off_by_default(new_mediator):
     mediator = new_mediator().start(allow_test_ops="no")
     uuid = mediator.add_vm()
     device = mediator.connect(uuid)
-    for opcode in (wire.OP_SPIN, wire.OP_FAULT, wire.OP_HANG):
+    for opcode in (wire.OP_SPIN, wire.OP_FAULT, wire.OP_HANG, wire.OP_RESIDUE):
         assert device.call(opcode, [1]).code == wire.UNSUPPORTED
         assert device.call(opcode).code == wire.UNSUPPORTED
     device.works()

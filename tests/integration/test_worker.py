@@ -138,6 +138,20 @@ def test_built_in_operations(options):
 
 
 @both_backends
+def test_residue(backend):
+    """What one worker fills another does not see; what is there is counted."""
+    words = (32 << 20) // 8
+    with start(backend, "--allow-test-ops") as filler, \
+            start(backend, "--allow-test-ops", uid=UID_B) as other:
+        assert filler.results(wire.OP_RESIDUE, [1, 32]) == [32, words, 0, words, 0]
+        filler.process.kill()
+        filler.wait()
+        assert other.results(wire.OP_RESIDUE, [0, 32]) == [32, 0, 0, 0, 0]
+    with start("cuda", "--allow-test-ops", env=environment(residue_byte=0xa7)) as other:
+        assert other.results(wire.OP_RESIDUE, [0, 32]) == [32, words, 0, words, 0]
+
+
+@both_backends
 @pytest.mark.parametrize("n, seed", [(1, 0), (3, 1), (64, 7), (65, 0xFFFFFFFF), (130, 12345)])
 def test_sgemm_gives_the_defined_product(backend, n, seed):
     with start(backend) as worker:
@@ -180,7 +194,8 @@ def test_spin_takes_its_time(options):
 @both_backends
 def test_operations_for_tests_are_refused_by_default(backend):
     with start(backend) as worker:
-        for opcode, params in ((wire.OP_SPIN, [1]), (wire.OP_FAULT, []), (wire.OP_HANG, [])):
+        for opcode, params in ((wire.OP_SPIN, [1]), (wire.OP_FAULT, []), (wire.OP_HANG, []),
+                               (wire.OP_RESIDUE, [0, 32])):
             assert worker.code(opcode, params) == wire.UNSUPPORTED
         assert worker.close() == 0
 
@@ -188,7 +203,7 @@ def test_operations_for_tests_are_refused_by_default(backend):
 @both_backends
 def test_wrong_requests_are_refused_and_the_worker_lives(backend):
     with start(backend, "--allow-test-ops") as worker:
-        for opcode in (0x0002, 0x0003, 0x0004, 0x0006, 0x0100, 0x1004, 0xFFFFFFFF):
+        for opcode in (0x0002, 0x0003, 0x0004, 0x0006, 0x0100, 0x1005, 0xFFFFFFFF):
             assert worker.code(opcode) == wire.UNSUPPORTED
         for opcode, params in (
             (wire.OP_NOP, [1]),

@@ -24,6 +24,7 @@ OP_SYNCHRONIZE = 0x0006
 OP_SPIN = 0x1000
 OP_FAULT = 0x1001
 OP_HANG = 0x1002
+OP_RESIDUE = 0x1004
 OP_SGEMM = 0x1003
 
 # Codes: ERROR_CODE, status of a response, code of a worker's packet

@@ -433,6 +433,8 @@ int cuMemAlloc_v2(uint64_t *address, size_t bytes)
 
 	if (!block)
 		return OUT_OF_MEMORY;
+	/* Fresh memory is zeroed, or full of what another process has left. */
+	memset(block, (int)setting("VGPU_STANDIN_RESIDUE_BYTE", 0), bytes);
 	gpu.memory_left -= bytes;
 	*address = (uint64_t)(uintptr_t)block;
 	return context_error();

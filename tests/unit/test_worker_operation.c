@@ -43,6 +43,7 @@ static void test_table(void **state UNUSED)
 		{VGPU_OP_SPIN, 1, 0, 600000000, true},
 		{VGPU_OP_FAULT, 0, 0, 0, true},
 		{VGPU_OP_HANG, 0, 0, 0, true},
+		{VGPU_OP_RESIDUE, 2, 0, 1, true},
 	};
 
 	assert_int_equal(ARRAY_LEN(rows), OPERATION_COUNT);
@@ -75,7 +76,7 @@ static void test_unknown_operations(void **state UNUSED)
 	                                   VGPU_OP_MEMORY_COPY,
 	                                   VGPU_OP_SYNCHRONIZE,
 	                                   0x0100,
-	                                   0x1004,
+	                                   0x1005,
 	                                   UINT32_MAX};
 
 	for (size_t i = 0; i < ARRAY_LEN(unknown); i++)
