@@ -61,12 +61,12 @@ static const char *const schema_rest[] = {
 	"CREATE INDEX IF NOT EXISTS idx_vm_uuid ON vms(vm_uuid)",
 	"CREATE INDEX IF NOT EXISTS idx_vm_pool ON vms(pool_id)",
 	"CREATE INDEX IF NOT EXISTS idx_vm_priority ON vms(priority)",
-	"CREATE TABLE IF NOT EXISTS faults (id INTEGER PRIMARY KEY AUTOINCREMENT, "
-	"vm_uuid TEXT NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, "
-	"points INTEGER NOT NULL DEFAULT 0, detail TEXT)",
+	("CREATE TABLE IF NOT EXISTS faults (id INTEGER PRIMARY KEY AUTOINCREMENT, "
+         "vm_uuid TEXT NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, "
+         "points INTEGER NOT NULL DEFAULT 0, detail TEXT)"),
 	"CREATE INDEX IF NOT EXISTS idx_fault_vm ON faults(vm_uuid, id)",
-	"CREATE TABLE IF NOT EXISTS gpu_holds (gpu_uuid TEXT NOT NULL, code TEXT NOT NULL, "
-	"at INTEGER NOT NULL, message TEXT, held_by TEXT, PRIMARY KEY (gpu_uuid, code))",
+	("CREATE TABLE IF NOT EXISTS gpu_holds (gpu_uuid TEXT NOT NULL, code TEXT NOT NULL, "
+         "at INTEGER NOT NULL, message TEXT, held_by TEXT, PRIMARY KEY (gpu_uuid, code))"),
 };
 
 /* What PRAGMA table_info says of one column. */
