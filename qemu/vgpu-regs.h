@@ -66,7 +66,7 @@ struct vgpu_regs;
  * the caller frees, or -ENOMEM.
  */
 int vgpu_regs_new(struct vgpu_regs **out, const struct vgpu_regs_config *config);
-void vgpu_regs_free(struct vgpu_regs *regs);
+void vgpu_regs_free(struct vgpu_regs *regs); /* NULL is fine */
 
 /*
  * Reset values everywhere. A connection is over for the device: the caller closes

@@ -303,6 +303,10 @@ static void stub_realize(PCIDevice *pci, Error **errp)
 	stub_schedule_connect(stub);
 }
 
+/*
+ * The device is off the bus, but an access that a virtual processor began before that, and
+ * for which it had to wait, is still to come: the registers stay until nobody holds the object.
+ */
 static void stub_exit(PCIDevice *pci)
 {
 	struct vgpu_stub *stub = VGPU_STUB(pci);
@@ -310,7 +314,12 @@ static void stub_exit(PCIDevice *pci)
 	stub_close(stub);
 	timer_del(stub->connect_timer);
 	timer_free(stub->connect_timer);
-	vgpu_regs_free(stub->regs);
+	vgpu_regs_reset(stub->regs);
+}
+
+static void stub_finalize(Object *object)
+{
+	vgpu_regs_free(VGPU_STUB(object)->regs);
 }
 
 static const VMStateDescription stub_vmstate = {
@@ -351,6 +360,7 @@ static const TypeInfo stub_info = {
 	.name = TYPE_VGPU_STUB,
 	.parent = TYPE_PCI_DEVICE,
 	.instance_size = sizeof(struct vgpu_stub),
+	.instance_finalize = stub_finalize,
 	.class_init = stub_class_init,
 	.interfaces = stub_interfaces,
 };
