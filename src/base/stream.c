@@ -2,18 +2,32 @@
 /*
  * See stream.h. Callbacks may free the stream they are called for, so that every
  * way into them goes through enter() and leave().
+ *
+ * Whoever does not read sees no end. Paused streams are therefore in an epoll set of the
+ * group, which asks for hang-ups only; libevent, whose set it is in, knows no such event.
  */
 #include "base/stream.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 
 #include <event2/buffer.h>
 #include <event2/event.h>
 
-enum { STREAM_READ_BYTES = 16 * 1024 };
+enum {
+	STREAM_READ_BYTES = 16 * 1024,
+	STREAM_HANGUPS_PER_EVENT = 16, /* then others get their turn */
+};
+
+struct stream_group {
+	struct event_base *base;
+	int hangups; /* epoll: the paused streams */
+	struct event *hung_up;
+};
 
 struct stream {
+	struct stream_group *group;
 	const struct stream_ops *ops;
 	void *owner;
 	int fd;
@@ -23,14 +37,29 @@ struct stream {
 	struct evbuffer *input;
 	struct evbuffer *output;
 	bool paused;        /* by the owner */
+	bool watched;       /* in group.hangups */
 	bool later_pending; /* `later` is active */
 	bool ended;         /* end() was called or is due */
 	bool dead;          /* freed from within a callback */
 	unsigned int depth; /* of callbacks */
 };
 
+/* Whether its peer's hang-up is waited for. */
+static void watch(struct stream *stream, bool watched)
+{
+	struct epoll_event wanted = {.events = EPOLLRDHUP, .data = {.ptr = stream}};
+
+	if (watched == stream->watched)
+		return;
+	/* Without memory for it the end is seen when reading goes on. */
+	stream->watched = epoll_ctl(stream->group->hangups, watched ? EPOLL_CTL_ADD : EPOLL_CTL_DEL,
+	                            stream->fd, &wanted) == 0 &&
+	                  watched;
+}
+
 static void destroy(struct stream *stream)
 {
+	watch(stream, false);
 	if (stream->readable)
 		event_free(stream->readable);
 	if (stream->writable)
@@ -65,6 +94,7 @@ static void end(struct stream *stream, int reason)
 	if (stream->ended || stream->dead)
 		return;
 	stream->ended = true;
+	watch(stream, false);
 	event_del(stream->readable);
 	event_del(stream->writable);
 	enter(stream);
@@ -80,6 +110,19 @@ static void update_reading(struct stream *stream)
 		event_del(stream->readable);
 	else
 		event_add(stream->readable, NULL);
+	watch(stream, stream->paused);
+}
+
+/* One at a time: what an end leads to may be the end of others. */
+static void on_hung_up(evutil_socket_t fd, short what UNUSED, void *arg UNUSED)
+{
+	struct epoll_event hangup;
+
+	for (int i = 0; i < STREAM_HANGUPS_PER_EVENT; i++) {
+		if (epoll_wait(fd, &hangup, 1, 0) != 1)
+			return;
+		end(hangup.data.ptr, 0);
+	}
 }
 
 static void deliver(struct stream *stream)
@@ -159,15 +202,44 @@ static void do_later(struct stream *stream)
 	event_active(stream->later, EV_WRITE, 0);
 }
 
-int stream_new(struct stream **out, struct event_base *base, int fd, const struct stream_ops *ops,
-               void *owner)
+int stream_group_new(struct stream_group **out, struct event_base *base)
+{
+	CLEANUP(stream_group_freep) struct stream_group *group = calloc(1, sizeof(*group));
+
+	if (!group)
+		return -ENOMEM;
+	group->base = base;
+	group->hangups = epoll_create1(EPOLL_CLOEXEC);
+	if (group->hangups < 0)
+		return -errno;
+	group->hung_up = event_new(base, group->hangups, EV_READ | EV_PERSIST, on_hung_up, NULL);
+	if (!group->hung_up || event_add(group->hung_up, NULL) < 0)
+		return -ENOMEM;
+	*out = TAKE_PTR(group);
+	return 0;
+}
+
+void stream_group_free(struct stream_group *group)
+{
+	if (!group)
+		return;
+	if (group->hung_up)
+		event_free(group->hung_up);
+	closep(&group->hangups);
+	free(group);
+}
+
+int stream_new(struct stream **out, struct stream_group *group, int fd,
+               const struct stream_ops *ops, void *owner)
 {
 	struct stream *stream = calloc(1, sizeof(*stream));
+	struct event_base *base = group->base;
 
 	if (!stream) {
 		close(fd);
 		return -ENOMEM;
 	}
+	stream->group = group;
 	stream->ops = ops;
 	stream->owner = owner;
 	stream->fd = fd;
@@ -194,6 +266,7 @@ void stream_free(struct stream *stream)
 		destroy(stream);
 		return;
 	}
+	watch(stream, false);
 	event_del(stream->readable);
 	event_del(stream->writable);
 	event_del(stream->later);

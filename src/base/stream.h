@@ -7,6 +7,9 @@
  * not read from either once STREAM_UNSENT_MAX bytes wait for it, and is given up when
  * nothing of it could be sent for STREAM_STALL_S seconds.
  *
+ * A peer that hangs up is noticed also while it is not read from by its owner's wish
+ * (stream_pause()): what it had sent and nobody has taken is dropped then.
+ *
  * No control data is read: file descriptors that a peer sends are dropped by the
  * kernel.
  */
@@ -21,6 +24,7 @@
 struct event_base;
 struct evbuffer;
 struct stream;
+struct stream_group;
 
 enum {
 	STREAM_UNSENT_MAX = 64 * 1024,
@@ -37,9 +41,15 @@ struct stream_ops {
 	void (*end)(void *owner, int reason);
 };
 
+/* What the streams of one event loop share. Returns 0 or a negative errno. */
+int stream_group_new(struct stream_group **out, struct event_base *base);
+/* Its streams must be gone. */
+void stream_group_free(struct stream_group *group);
+DEFINE_CLEANUP(stream_group)
+
 /* Takes the non-blocking @fd over, also when it fails. Returns 0 or a negative errno. */
-int stream_new(struct stream **out, struct event_base *base, int fd, const struct stream_ops *ops,
-               void *owner);
+int stream_new(struct stream **out, struct stream_group *group, int fd,
+               const struct stream_ops *ops, void *owner);
 
 /* Closes at once; what is unsent is lost. May be called from within the callbacks. */
 void stream_free(struct stream *stream);

@@ -34,7 +34,7 @@ struct admin_call {
 };
 
 struct admin_server {
-	struct event_base *base;
+	struct stream_group *streams;
 	const struct admin_method *methods;
 	void *owner;
 	char path[108];
@@ -235,7 +235,7 @@ static void on_accept(evutil_socket_t fd, short what UNUSED, void *arg)
 	}
 	client->server = server;
 	client->number = ++server->last_number;
-	if (stream_new(&client->stream, server->base, peer, &stream_ops, client) < 0) {
+	if (stream_new(&client->stream, server->streams, peer, &stream_ops, client) < 0) {
 		free(client);
 		return;
 	}
@@ -251,13 +251,14 @@ int admin_server_new(struct admin_server **out, struct event_base *base, const c
 
 	if (!server)
 		return -ENOMEM;
-	server->base = base;
 	server->methods = methods;
 	server->owner = owner;
 	server->fd = -1;
 	TAILQ_INIT(&server->clients);
 	TAILQ_INIT(&server->calls);
-	r = socket_listen_unix(&server->fd, path, 0600);
+	r = stream_group_new(&server->streams, base);
+	if (r == 0)
+		r = socket_listen_unix(&server->fd, path, 0600);
 	if (r < 0)
 		return r;
 	strcpy(server->path, path);
@@ -288,6 +289,7 @@ void admin_server_free(struct admin_server *server)
 		unlink(server->path);
 		close(server->fd);
 	}
+	stream_group_free(server->streams);
 	free(server);
 }
 

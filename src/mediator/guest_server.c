@@ -69,6 +69,7 @@ struct guest_port {
 
 struct guest_server {
 	struct event_base *base;
+	struct stream_group *streams;
 	const struct guest_ops *ops;
 	void *owner;
 	struct guest_limits limits;
@@ -343,7 +344,7 @@ static void connection_add(struct listener *listener, int fd)
 	connection->since_ns = clock_monotonic_ns();
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &connection->peer, &size) < 0)
 		connection->peer = (struct ucred){0};
-	if (stream_new(&connection->stream, server->base, fd, &stream_ops, connection) < 0) {
+	if (stream_new(&connection->stream, server->streams, fd, &stream_ops, connection) < 0) {
 		free(connection);
 		return;
 	}
@@ -522,7 +523,8 @@ uint32_t guest_port_connections(const struct guest_port *port)
 int guest_server_new(struct guest_server **out, struct event_base *base,
                      const struct guest_ops *ops, void *owner)
 {
-	struct guest_server *server = calloc(1, sizeof(*server));
+	CLEANUP(guest_server_freep) struct guest_server *server = calloc(1, sizeof(*server));
+	int r;
 
 	if (!server)
 		return -ENOMEM;
@@ -532,12 +534,13 @@ int guest_server_new(struct guest_server **out, struct event_base *base,
 	server->legacy.fd = -1;
 	TAILQ_INIT(&server->ports);
 	TAILQ_INIT(&server->unbound);
+	r = stream_group_new(&server->streams, base);
+	if (r < 0)
+		return r;
 	server->accept_again = event_new(base, -1, 0, on_accept_again, server);
-	if (!server->accept_again) {
-		free(server);
+	if (!server->accept_again)
 		return -ENOMEM;
-	}
-	*out = server;
+	*out = TAKE_PTR(server);
 	return 0;
 }
 
@@ -553,7 +556,9 @@ void guest_server_free(struct guest_server *server)
 	while ((connection = TAILQ_FIRST(&server->unbound)))
 		connection_free(connection);
 	listener_close(&server->legacy);
-	event_free(server->accept_again);
+	if (server->accept_again)
+		event_free(server->accept_again);
+	stream_group_free(server->streams);
 	free(server);
 }
 

@@ -256,6 +256,29 @@ def test_a_queue_is_bounded(new_mediator):
     assert all(answers[id_].words == [id_ - 999] for id_ in done)
 
 
+def test_a_peer_that_goes_while_its_queue_is_full(new_mediator):
+    """Nobody reads from it, and yet its end is seen: nothing that it left is run."""
+    mediator = new_mediator().start(max_queue_per_vm=16)
+    uuid = mediator.add_vm()
+    for _ in range(CONNECTIONS_MAX + 1):
+        device = mediator.connect(uuid)
+        device.works()
+        done = mediator.vm_status(uuid)["jobs_done"]
+        device.submit(wire.OP_HANG)
+        device.submit_all({1000 + n: (wire.OP_NOP, []) for n in range(100)})
+        harness.wait_for(
+            lambda: any(c["paused"] for c in mediator.call("show-connections")["connections"]),
+            "a full queue",
+        )
+        device.close()
+        harness.wait_for(lambda: mediator.connections(uuid) == 0, "the end of the connection")
+        status = mediator.vm_status(uuid)
+        assert status["queue_depth"] == status["in_flight"] <= 4
+        os.kill(mediator.worker_pid(uuid), 9)
+        harness.wait_for(lambda: mediator.vm_status(uuid)["queue_depth"] == 0, "an empty queue")
+        assert mediator.vm_status(uuid)["jobs_done"] == done
+
+
 def test_bytes_of_a_queue_are_bounded(new_mediator):
     mediator = new_mediator().start(max_queued_bytes_per_vm=8192)
     uuid = mediator.add_vm()

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* Connections on an event loop, against a peer at the other end of a socket pair. */
+#include "base/stream.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <cmocka.h>
+#include <event2/buffer.h>
+#include <event2/event.h>
+
+struct world {
+	struct event_base *base;
+	struct stream_group *group;
+	struct stream *stream;
+	int peer;
+	size_t received; /* bytes */
+	bool pauses;     /* at the first bytes, without taking them */
+	bool ended;
+	int reason;
+};
+
+static void on_data(void *owner, struct evbuffer *input)
+{
+	struct world *world = owner;
+
+	if (world->pauses) {
+		stream_pause(world->stream, true);
+		return;
+	}
+	world->received += evbuffer_get_length(input);
+	evbuffer_drain(input, evbuffer_get_length(input));
+}
+
+static void on_end(void *owner, int reason)
+{
+	struct world *world = owner;
+
+	assert_false(world->ended);
+	world->ended = true;
+	world->reason = reason;
+	stream_free(TAKE_PTR(world->stream));
+}
+
+static const struct stream_ops ops = {.data = on_data, .end = on_end};
+
+static int setup(void **state)
+{
+	static struct world world;
+	int ends[2];
+
+	world = (struct world){.base = event_base_new()};
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0)
+		return -1;
+	world.peer = ends[1];
+	*state = &world;
+	return stream_group_new(&world.group, world.base) < 0 ||
+	       stream_new(&world.stream, world.group, ends[0], &ops, &world) < 0;
+}
+
+static int teardown(void **state)
+{
+	struct world *world = *state;
+
+	stream_free(world->stream);
+	stream_group_free(world->group);
+	event_base_free(world->base);
+	if (world->peer >= 0)
+		close(world->peer);
+	return 0;
+}
+
+/* Turns the loop until @condition, which is bound to come. */
+#define RUN_UNTIL(world, condition)                                                       \
+	do {                                                                              \
+		while (!(condition))                                                      \
+			assert_int_equal(event_base_loop((world)->base, EVLOOP_ONCE), 0); \
+	} while (0)
+
+/* Turns the loop as often as there is something to do. */
+static void run_all(struct world *world)
+{
+	for (int i = 0; i < 10; i++)
+		event_base_loop(world->base, EVLOOP_NONBLOCK);
+}
+
+static void test_bytes_and_the_end(void **state)
+{
+	struct world *world = *state;
+
+	assert_int_equal(send(world->peer, "hello", 5, 0), 5);
+	close(TAKE_FD(world->peer));
+	RUN_UNTIL(world, world->ended);
+	assert_int_equal(world->received, 5);
+	assert_int_equal(world->reason, 0);
+}
+
+static void test_paused(void **state)
+{
+	struct world *world = *state;
+
+	world->pauses = true;
+	assert_int_equal(send(world->peer, "hello", 5, 0), 5);
+	run_all(world);
+	assert_int_equal(send(world->peer, "again", 5, 0), 5);
+	run_all(world);
+	world->pauses = false;
+	assert_int_equal(world->received, 0);
+	stream_pause(world->stream, false);
+	RUN_UNTIL(world, world->received == 10);
+	assert_false(world->ended);
+	/* As before the pause. */
+	assert_int_equal(send(world->peer, "more", 4, 0), 4);
+	close(TAKE_FD(world->peer));
+	RUN_UNTIL(world, world->ended);
+	assert_int_equal(world->received, 14);
+}
+
+static void test_hang_up_while_paused(void **state)
+{
+	struct world *world = *state;
+
+	world->pauses = true;
+	assert_int_equal(send(world->peer, "hello", 5, 0), 5);
+	run_all(world);
+	assert_int_equal(send(world->peer, "never read", 10, 0), 10);
+	run_all(world);
+	assert_false(world->ended);
+	close(TAKE_FD(world->peer));
+	RUN_UNTIL(world, world->ended);
+	assert_int_equal(world->reason, 0);
+	assert_int_equal(world->received, 0);
+}
+
+static void test_hang_up_before_the_pause(void **state)
+{
+	struct world *world = *state;
+
+	assert_int_equal(shutdown(world->peer, SHUT_WR), 0);
+	stream_pause(world->stream, true);
+	RUN_UNTIL(world, world->ended);
+	assert_int_equal(world->reason, 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		TEST(test_bytes_and_the_end),
+		TEST(test_paused),
+		TEST(test_hang_up_while_paused),
+		TEST(test_hang_up_before_the_pause),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
