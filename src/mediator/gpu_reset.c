@@ -118,14 +118,17 @@ static void finish(struct watched *gpu, const char *why)
 	reset->late = false;
 	if (reset->lock >= 0)
 		close(TAKE_FD(reset->lock));
-	health_reset_done(gpu->health, clock_monotonic_ns(), why == NULL, why ? why : "");
-	if (why)
+	if (why) {
+		health_reset_failed(gpu->health, clock_monotonic_ns(), why);
 		log_error("GPU %u: the reset failed: %s", gpu->index, why);
-	else if (has_command(gpu))
+	} else if (reset->real) {
+		health_mended(gpu->health, clock_monotonic_ns(), HEALTH_MEND_RESET);
 		log_info("GPU %u: reset and verified", gpu->index);
-	else
+	} else {
+		health_mended(gpu->health, clock_monotonic_ns(), HEALTH_MEND_FRESH);
 		log_warning("GPU %u: not reset, but a fresh context works: back in service",
 		            gpu->index);
+	}
 	if (!needs_release(gpu->watch))
 		nvml_reader_resume(gpu->watch->reader);
 	/* Something of it may have been left behind. */
@@ -183,6 +186,7 @@ static void run_command(struct watched *gpu)
 	const char *const command[] = {config->reset_command, info_of(gpu)->uuid, NULL};
 
 	log_warning("GPU %u: running %s %s", gpu->index, command[0], command[1]);
+	gpu->reset.real = true;
 	run_step(gpu, RESET_COMMAND, command, config->reset_timeout_s);
 }
 
@@ -251,6 +255,7 @@ void gpu_reset_begin(struct watched *gpu)
 		snprintf(why, sizeof(why), "no lock beside the admin socket: %s", strerror(-r));
 		finish(gpu, why);
 	} else if (!has_command(gpu)) {
+		gpu->reset.real = false;
 		verify(gpu);
 	} else if (nvml_reader_state(gpu->watch->reader) == NVML_STATE_RELEASED) {
 		run_command(gpu);

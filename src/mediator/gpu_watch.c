@@ -16,7 +16,8 @@ enum {
 };
 
 const struct gpu_cause_info gpu_cause_infos[GPU_CAUSE_COUNT] = {
-	[GPU_CAUSE_BY_HAND] = {"by_hand", "drained by", "vgpu-admin resume gives it back", true},
+	[GPU_CAUSE_BY_HAND] = {"by_hand", "drained by",
+                               "vgpu-admin resume gives it back; it is not reset meanwhile", true},
 	[GPU_CAUSE_STUCK] = {"worker_stuck", "a worker there survives SIGKILL",
                              "reset the GPU or reboot, then vgpu-admin resume", true},
 	[GPU_CAUSE_OLD_RESET] = {"reset_running", "a reset that nobody waits for still runs",
@@ -71,13 +72,19 @@ static bool must_drain(const struct watched *gpu)
 	return gpu->reset.step != RESET_NONE || (gpu->health && health_needs_drain(gpu->health));
 }
 
+bool gpu_watch_leaves_reset(const struct watched *gpu)
+{
+	return gpu->causes[GPU_CAUSE_BY_HAND].active && gpu->health &&
+	       health_needs_reset(gpu->health);
+}
+
 static bool may_reset(const struct watched *gpu)
 {
 	const struct gpu_watch *watch = gpu->watch;
 
 	return watch->restored && !watch->stopping && gpu->drained &&
 	       gpu->reset.step == RESET_NONE && !gpu->causes[GPU_CAUSE_OLD_RESET].active &&
-	       gpu->health && health_needs_reset(gpu->health);
+	       gpu->health && health_needs_reset(gpu->health) && !gpu_watch_leaves_reset(gpu);
 }
 
 void gpu_watch_update(struct watched *gpu)
@@ -163,7 +170,7 @@ void gpu_watch_set_drained(struct gpu_watch *watch, uint32_t index, bool drained
 		gpu->causes[GPU_CAUSE_BY_HAND].active = gpu->causes[GPU_CAUSE_STUCK].active = false;
 		/* Whoever resumes a GPU vouches for it; what is still wrong comes back. */
 		if (gpu->health && gpu->reset.step == RESET_NONE && health_needs_drain(gpu->health))
-			health_reset_done(gpu->health, clock_monotonic_ns(), true, "");
+			health_mended(gpu->health, clock_monotonic_ns(), HEALTH_MEND_WORD);
 	}
 	gpu_watch_update(gpu);
 	gpu_holds_answer(gpu, call);

@@ -45,6 +45,20 @@ static json_t *describe_reasons(const struct watched *gpu)
 	return list;
 }
 
+/* What the mediator does about a reset that is needed; null: none is. */
+static json_t *describe_reset(const struct watched *gpu)
+{
+	static const char *const steps[] = {
+		[RESET_RELEASING] = "closing NVML",
+		[RESET_COMMAND] = "running reset_command",
+		[RESET_VERIFYING] = "verifying that a context works",
+	};
+
+	if (gpu->reset.step != RESET_NONE)
+		return json_string(steps[gpu->reset.step]);
+	return gpu_watch_leaves_reset(gpu) ? json_string("left to the operator") : json_null();
+}
+
 static json_t *describe_xids(const struct health *health)
 {
 	json_t *object = json_object();
@@ -146,6 +160,7 @@ json_t *gpu_watch_describe(const struct gpu_watch *watch, uint32_t index)
 		return object;
 	json_object_set_new(object, "nvml",
 	                    json_string(nvml_state_name(nvml_reader_state(watch->reader))));
+	json_object_set_new(object, "reset", describe_reset(gpu));
 	json_object_set_new(object, "xids", describe_xids(gpu->health));
 	if (gpu->has_reading)
 		describe_reading(gpu, object);

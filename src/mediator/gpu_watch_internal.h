@@ -24,6 +24,7 @@ struct gpu_reset {
 	enum reset_step step;
 	pid_t pid; /* of the step's guard; 0 = none */
 	bool late; /* the step's time is over: the guard was told to end it */
+	bool real; /* a command does it; else a fresh context is all that is tried */
 	int lock;  /* from the first step to the last; else -1 */
 	struct event *timeout;
 	struct event *lock_poll; /* pending while something of before has the lock */
@@ -98,6 +99,8 @@ void gpu_cause_begin(struct watched *gpu, enum gpu_cause_code code, int64_t sinc
                      const char *by);
 /* Brings the core and the registry in line with what is known of the GPU. */
 void gpu_watch_update(struct watched *gpu);
+/* It needs a reset, which is left to the operator who has taken it out of service. */
+bool gpu_watch_leaves_reset(const struct watched *gpu);
 
 /* gpu_reset.c */
 /* 0 or -ENOMEM. */

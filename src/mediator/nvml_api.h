@@ -40,8 +40,10 @@ enum {
 	NVML_ECC_VOLATILE = 0,
 	NVML_ECC_AGGREGATE = 1,
 	NVML_EVENT_XID = 8,
-	NVML_FIELD_RECOVERY_ACTION = 230,
-	NVML_VALUE_UNSIGNED = 1, /* nvml_field.value_type: the value is 32 bits wide */
+	NVML_FIELD_RESET_STATUS = 226,    /* 1: wants a reset */
+	NVML_FIELD_DRAIN_AND_RESET = 227, /* 1: wants a drain and a reset */
+	NVML_FIELD_RECOVERY_ACTION = 230, /* what newer drivers have instead of both */
+	NVML_VALUE_UNSIGNED = 1,          /* nvml_field.value_type: the value is 32 bits wide */
 };
 
 /* For structures that carry their own version. */

@@ -151,20 +151,38 @@ static int read_pages_pending(const struct nvml_api *api, void *gpu, struct nvml
 	return r;
 }
 
+static bool field_value(const struct nvml_field *field, uint32_t *out)
+{
+	if (field->result != NVML_SUCCESS || field->value_type != NVML_VALUE_UNSIGNED)
+		return false;
+	memcpy(out, &field->value, sizeof(*out));
+	return true;
+}
+
 static int read_recovery(const struct nvml_api *api, void *gpu, struct nvml_reading *out)
 {
-	struct nvml_field field = {.field = NVML_FIELD_RECOVERY_ACTION};
-	int r = api->fields(gpu, 1, &field);
+	struct nvml_field fields[] = {
+		{.field = NVML_FIELD_RECOVERY_ACTION},
+		{.field = NVML_FIELD_RESET_STATUS},
+		{.field = NVML_FIELD_DRAIN_AND_RESET},
+	};
+	uint32_t action, reset = 0, drain = 0;
+	int r = api->fields(gpu, ARRAY_LEN(fields), fields);
+	bool known;
 
 	if (r != NVML_SUCCESS)
 		return r;
-	if (field.result == NVML_SUCCESS && field.value_type == NVML_VALUE_UNSIGNED) {
-		uint32_t action;
-
-		memcpy(&action, &field.value, sizeof(action));
-		health_reading_put(&out->health, HEALTH_RECOVERY_ACTION, action);
+	known = field_value(&fields[0], &action);
+	if (!known) {
+		known = field_value(&fields[1], &reset);
+		known |= field_value(&fields[2], &drain);
+		action = drain   ? HEALTH_RECOVERY_DRAIN_AND_RESET
+		         : reset ? HEALTH_RECOVERY_RESET
+		                 : HEALTH_RECOVERY_NONE;
 	}
-	return field.result;
+	if (known)
+		health_reading_put(&out->health, HEALTH_RECOVERY_ACTION, action);
+	return known ? NVML_SUCCESS : fields[0].result;
 }
 
 static void add_process(struct nvml_reading *out, uint32_t pid, uint64_t bytes)

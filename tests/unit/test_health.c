@@ -63,6 +63,13 @@ static void see(struct world *world, enum health_value value, int64_t is)
 	poll(world, 1);
 }
 
+/* And as long as it takes to be believed, whichever way it went. */
+static void see_lasting(struct world *world, enum health_value value, int64_t is)
+{
+	see(world, value, is);
+	poll(world, HEALTH_SETTLE_S);
+}
+
 static void xid(struct world *world, uint64_t number)
 {
 	health_xid_came(world->health, world->now_ns, number);
@@ -270,6 +277,9 @@ static void test_row_remap_pending(void **state)
 
 	poll(world, 1);
 	see(world, HEALTH_ROWS_PENDING, 1);
+	poll(world, 1);
+	assert_state(world, "ok");
+	poll(world, 1);
 	assert_state(world, "degraded");
 	assert_false(health_needs_drain(world->health));
 	assert_false(health_needs_reset(world->health));
@@ -277,8 +287,8 @@ static void test_row_remap_pending(void **state)
 	assert_state(world, "degraded");
 	/* The operator resets it. */
 	health_readings_stopped(world->health, world->now_ns, "released");
-	health_reset_done(world->health, world->now_ns, true, NULL);
-	see(world, HEALTH_ROWS_PENDING, 0);
+	health_mended(world->health, world->now_ns, HEALTH_MEND_RESET);
+	see_lasting(world, HEALTH_ROWS_PENDING, 0);
 	assert_state(world, "ok");
 }
 
@@ -286,9 +296,9 @@ static void test_pages_pending(void **state)
 {
 	struct world *world = *state;
 
-	see(world, HEALTH_PAGES_PENDING, 1);
+	see_lasting(world, HEALTH_PAGES_PENDING, 1);
 	assert_state(world, "degraded");
-	see(world, HEALTH_PAGES_PENDING, 0);
+	see_lasting(world, HEALTH_PAGES_PENDING, 0);
 	assert_state(world, "ok");
 }
 
@@ -296,39 +306,87 @@ static void test_row_remap_failed(void **state)
 {
 	struct world *world = *state;
 
-	see(world, HEALTH_ROWS_FAILED, 1);
+	see_lasting(world, HEALTH_ROWS_FAILED, 1);
 	assert_state(world, "draining");
 	assert_true(health_needs_drain(world->health));
 	/* A reset cannot mend it: nobody should try for ever. */
 	assert_false(health_needs_reset(world->health));
-	health_reset_done(world->health, world->now_ns, true, NULL);
-	poll(world, 1);
+	health_mended(world->health, world->now_ns, HEALTH_MEND_RESET);
+	poll(world, 3);
 	assert_state(world, "draining");
+}
+
+static uint64_t resets(const struct world *world)
+{
+	struct health_counters counters;
+
+	health_counters(world->health, &counters);
+	return counters.resets;
 }
 
 static void test_recovery_actions(void **state)
 {
 	struct world *world = *state;
-	struct health_counters counters;
 
 	see(world, HEALTH_RECOVERY_ACTION, HEALTH_RECOVERY_NONE);
 	assert_state(world, "ok");
-	see(world, HEALTH_RECOVERY_ACTION, HEALTH_RECOVERY_DRAIN_AND_RESET);
+	see_lasting(world, HEALTH_RECOVERY_ACTION, HEALTH_RECOVERY_DRAIN_AND_RESET);
 	assert_state(world, "draining");
 	assert_true(health_needs_reset(world->health));
 	/* Somebody has reset it. */
-	see(world, HEALTH_RECOVERY_ACTION, HEALTH_RECOVERY_NONE);
+	see_lasting(world, HEALTH_RECOVERY_ACTION, HEALTH_RECOVERY_NONE);
 	assert_state(world, "ok");
-	health_counters(world->health, &counters);
-	assert_int_equal(counters.resets, 1);
-	see(world, HEALTH_RECOVERY_ACTION, HEALTH_RECOVERY_REBOOT);
+	assert_int_equal(resets(world), 1);
+	see_lasting(world, HEALTH_RECOVERY_ACTION, HEALTH_RECOVERY_REBOOT);
 	assert_state(world, "failed");
 	assert_false(health_needs_reset(world->health));
-	see(world, HEALTH_RECOVERY_ACTION, 5);
+	see_lasting(world, HEALTH_RECOVERY_ACTION, 5);
 	assert_state(world, "degraded");
 	assert_non_null(strstr(reason(world, "recovery_wanted")->message, "action 5"));
-	see(world, HEALTH_RECOVERY_ACTION, 64 + HEALTH_RECOVERY_RESET);
+	see_lasting(world, HEALTH_RECOVERY_ACTION, 64 + HEALTH_RECOVERY_RESET);
 	assert_state(world, "degraded");
+}
+
+/* What comes and goes every few seconds is one piece of news, not many. */
+static void test_values_that_flap(void **state)
+{
+	static const struct {
+		enum health_value value;
+		int64_t bad;
+		const char *code;
+		const char *held;
+	} rows[] = {
+		{HEALTH_ROWS_PENDING, 1, "row_remap_pending", "degraded"},
+		{HEALTH_ROWS_FAILED, 1, "row_remap_failed", "draining"},
+		{HEALTH_PAGES_PENDING, 1, "page_retirement_pending", "degraded"},
+		{HEALTH_RECOVERY_ACTION, HEALTH_RECOVERY_RESET, "reset_wanted", "draining"},
+		{HEALTH_RECOVERY_ACTION, HEALTH_RECOVERY_REBOOT, "reboot_wanted", "failed"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct world *world = *state;
+
+		poll(world, 1);
+		news(world);
+		for (int j = 0; j < 10; j++) {
+			see(world, rows[i].value, rows[i].bad);
+			assert_state(world, "ok");
+			see(world, rows[i].value, 0);
+		}
+		assert_string_equal(news(world), "");
+		see_lasting(world, rows[i].value, rows[i].bad);
+		assert_string_equal(news(world) + 1, rows[i].code);
+		for (int j = 0; j < 10; j++) {
+			see(world, rows[i].value, 0);
+			poll(world, HEALTH_SETTLE_S - 1);
+			see(world, rows[i].value, rows[i].bad);
+			assert_state(world, rows[i].held);
+		}
+		assert_string_equal(news(world), "");
+		assert_int_equal(resets(world), 0);
+		teardown(state);
+		assert_int_equal(setup(state), 0);
+	}
 }
 
 /* ---- Xid errors --------------------------------------------------------------------- */
@@ -425,10 +483,10 @@ static void test_xid_48_needs_a_reset(void **state)
 	assert_state(world, "draining");
 	health_readings_stopped(world->health, world->now_ns, "released for the reset");
 	assert_state(world, "draining");
-	health_reset_done(world->health, world->now_ns, true, NULL);
+	health_mended(world->health, world->now_ns, HEALTH_MEND_RESET);
 	assert_state(world, "unknown");
 	/* Counters start anew: this one is not compared with the last. */
-	see(world, HEALTH_ECC_UNCORRECTED, 9);
+	see_lasting(world, HEALTH_ECC_UNCORRECTED, 9);
 	assert_state(world, "ok");
 	health_counters(world->health, &counters);
 	assert_int_equal(counters.resets, 1);
@@ -462,7 +520,7 @@ static void test_xid_154_where_the_action_is_known(void **state)
 	see(world, HEALTH_RECOVERY_ACTION, HEALTH_RECOVERY_NONE);
 	xid(world, 154);
 	assert_state(world, "ok");
-	see(world, HEALTH_RECOVERY_ACTION, HEALTH_RECOVERY_RESET);
+	see_lasting(world, HEALTH_RECOVERY_ACTION, HEALTH_RECOVERY_RESET);
 	assert_state(world, "draining");
 }
 
@@ -486,7 +544,7 @@ static void test_nvml_hangs_for_20_s(void **state)
 {
 	struct world *world = *state;
 
-	see(world, HEALTH_ROWS_PENDING, 1);
+	see_lasting(world, HEALTH_ROWS_PENDING, 1);
 	see(world, HEALTH_TEMPERATURE_C, 95);
 	poll(world, 5);
 	assert_state(world, "degraded");
@@ -501,11 +559,41 @@ static void test_nvml_hangs_for_20_s(void **state)
 	health_readings_stopped(world->health, world->now_ns, "no answer for 15 s");
 	assert_string_equal(news(world), "");
 	world->now_ns += 15 * NS_PER_SEC;
+	poll(world, HEALTH_SETTLE_S);
+	assert_state(world, "unknown");
 	poll(world, 1);
 	assert_state(world, "degraded");
 	assert_non_null(reason(world, "temperature"));
 	assert_non_null(reason(world, "row_remap_pending"));
 	assert_string_equal(news(world), "-no_readings");
+}
+
+static void test_nvml_that_flaps(void **state)
+{
+	struct world *world = *state;
+
+	poll(world, 1);
+	news(world);
+	for (int i = 0; i < 20; i++) {
+		world->now_ns += 5 * NS_PER_SEC;
+		health_readings_stopped(world->health, world->now_ns, "no answer for 5 s");
+		poll(world, HEALTH_SETTLE_S);
+		assert_state(world, "unknown");
+	}
+	assert_string_equal(news(world), "+no_readings");
+	/* The same with errors of one GPU. */
+	poll(world, 1);
+	assert_string_equal(news(world), "-no_readings");
+	world->reading.contact = HEALTH_UNREACHABLE;
+	poll(world, 3);
+	for (int i = 0; i < 20; i++) {
+		world->reading.contact = HEALTH_ANSWERS;
+		poll(world, HEALTH_SETTLE_S - 1);
+		world->reading.contact = HEALTH_UNREACHABLE;
+		poll(world, 3);
+		assert_state(world, "unknown");
+	}
+	assert_string_equal(news(world), "+unreachable");
 }
 
 static void test_silence_does_not_count_as_cool(void **state)
@@ -517,7 +605,7 @@ static void test_silence_does_not_count_as_cool(void **state)
 	see(world, HEALTH_TEMPERATURE_C, 60);
 	health_readings_stopped(world->health, world->now_ns, "no answer");
 	world->now_ns += 60 * NS_PER_SEC;
-	poll(world, 1);
+	poll(world, HEALTH_SETTLE_S + 1);
 	assert_state(world, "degraded");
 	poll(world, 10);
 	assert_state(world, "ok");
@@ -581,7 +669,7 @@ static void test_unreachable(void **state)
 	assert_state(world, "unknown");
 	assert_non_null(strstr(reason(world, "unreachable")->message, "Not Found"));
 	world->reading.contact = HEALTH_ANSWERS;
-	poll(world, 1);
+	poll(world, HEALTH_SETTLE_S + 1);
 	assert_state(world, "ok");
 }
 
@@ -594,7 +682,7 @@ static void test_reset_required(void **state)
 	poll(world, 1);
 	assert_state(world, "draining");
 	assert_true(health_needs_reset(world->health));
-	health_reset_done(world->health, world->now_ns, true, NULL);
+	health_mended(world->health, world->now_ns, HEALTH_MEND_RESET);
 	world->reading.contact = HEALTH_ANSWERS;
 	poll(world, 1);
 	assert_state(world, "ok");
@@ -606,15 +694,82 @@ static void test_reset_fails(void **state)
 
 	poll(world, 1);
 	xid(world, 95);
-	health_reset_done(world->health, world->now_ns, false, "exit status 1");
+	health_reset_failed(world->health, world->now_ns, "exit status 1");
 	assert_state(world, "failed");
 	assert_true(health_needs_drain(world->health));
 	assert_false(health_needs_reset(world->health));
 	assert_non_null(strstr(reason(world, "reset_failed")->message, "exit status 1"));
 	/* An operator has mended it. */
-	health_reset_done(world->health, world->now_ns, true, NULL);
+	health_mended(world->health, world->now_ns, HEALTH_MEND_RESET);
 	poll(world, 1);
 	assert_state(world, "ok");
+}
+
+/* A context that works is no reset: it counts as none, and hides none. */
+static void test_a_fresh_context_is_no_reset(void **state)
+{
+	struct world *world = *state;
+
+	poll(world, 1);
+	see(world, HEALTH_ECC_UNCORRECTED, 4);
+	xid(world, 48);
+	xid(world, 63);
+	health_mended(world->health, world->now_ns, HEALTH_MEND_FRESH);
+	assert_int_equal(resets(world), 0);
+	/* The need of a reset is over; what is wrong with the memory is not. */
+	assert_state(world, "degraded");
+	assert_false(health_needs_drain(world->health));
+	assert_null(reason(world, "xid_reset"));
+	assert_non_null(reason(world, "ecc_uncorrected"));
+	assert_non_null(reason(world, "xid_warning"));
+	/* It did not last. */
+	poll(world, 5);
+	world->reading.contact = HEALTH_RESET_REQUIRED;
+	poll(world, 1);
+	assert_non_null(reason(world, "reset_in_vain"));
+	assert_state(world, "failed");
+	/* Somebody resets it, seconds after that context. */
+	world->reading.contact = HEALTH_ANSWERS;
+	poll(world, HEALTH_RETURN_S + 1);
+	assert_state(world, "ok");
+	assert_int_equal(resets(world), 1);
+}
+
+static void test_an_operators_word_is_no_reset(void **state)
+{
+	struct world *world = *state;
+
+	poll(world, 1);
+	xid(world, 95);
+	health_reset_failed(world->health, world->now_ns, "exit status 1");
+	health_mended(world->health, world->now_ns, HEALTH_MEND_WORD);
+	poll(world, 1);
+	assert_state(world, "ok");
+	assert_int_equal(resets(world), 0);
+	/* And worth another try. */
+	xid(world, 95);
+	assert_null(reason(world, "reset_in_vain"));
+	assert_true(health_needs_reset(world->health));
+}
+
+/* Where the driver does not tell what it wants, repairs that are done tell of a reset. */
+static void test_repairs_that_are_done_tell_of_a_reset(void **state)
+{
+	static const enum health_value values[] = {HEALTH_ROWS_PENDING, HEALTH_PAGES_PENDING};
+
+	for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+		struct world *world = *state;
+
+		see_lasting(world, values[i], 1);
+		xid(world, 48);
+		health_reset_failed(world->health, world->now_ns, "exit status 1");
+		assert_state(world, "failed");
+		see_lasting(world, values[i], 0);
+		assert_state(world, "ok");
+		assert_int_equal(resets(world), 1);
+		teardown(state);
+		assert_int_equal(setup(state), 0);
+	}
 }
 
 static void test_no_endless_resets(void **state)
@@ -623,7 +778,7 @@ static void test_no_endless_resets(void **state)
 
 	poll(world, 1);
 	xid(world, 62);
-	health_reset_done(world->health, world->now_ns, true, NULL);
+	health_mended(world->health, world->now_ns, HEALTH_MEND_RESET);
 	poll(world, HEALTH_RESET_TRUST_S - 1);
 	xid(world, 62);
 	assert_state(world, "failed");
@@ -631,7 +786,7 @@ static void test_no_endless_resets(void **state)
 	assert_non_null(reason(world, "reset_in_vain"));
 
 	/* Long after a reset it is a new case. */
-	health_reset_done(world->health, world->now_ns, true, NULL);
+	health_mended(world->health, world->now_ns, HEALTH_MEND_RESET);
 	poll(world, HEALTH_RESET_TRUST_S);
 	xid(world, 62);
 	assert_state(world, "draining");
@@ -671,11 +826,11 @@ static void test_reasons_come_worst_first(void **state)
 	enum health_state before = HEALTH_FAILED;
 	int count = 0;
 
-	see(world, HEALTH_ROWS_PENDING, 1);
+	see_lasting(world, HEALTH_ROWS_PENDING, 1);
 	xid(world, 94);
 	xid(world, 48);
 	health_readings_stopped(world->health, world->now_ns, "gone");
-	health_reset_done(world->health, world->now_ns, false, "no");
+	health_reset_failed(world->health, world->now_ns, "no");
 	while ((r = health_next_reason(world->health, r))) {
 		assert_true(r->level <= before);
 		assert_true(r->remedy[0] != '\0' && r->message[0] != '\0');
@@ -702,6 +857,7 @@ int main(void)
 		TEST(test_pages_pending),
 		TEST(test_row_remap_failed),
 		TEST(test_recovery_actions),
+		TEST(test_values_that_flap),
 		TEST(test_every_xid),
 		TEST(test_xid_table_is_whole),
 		TEST(test_xid_counters),
@@ -710,12 +866,16 @@ int main(void)
 		TEST(test_xid_154_where_the_action_is_known),
 		TEST(test_hang_after_119_hides_nothing),
 		TEST(test_nvml_hangs_for_20_s),
+		TEST(test_nvml_that_flaps),
 		TEST(test_silence_does_not_count_as_cool),
 		TEST(test_nvml_absent),
 		TEST(test_lost_and_back),
 		TEST(test_unreachable),
 		TEST(test_reset_required),
 		TEST(test_reset_fails),
+		TEST(test_a_fresh_context_is_no_reset),
+		TEST(test_an_operators_word_is_no_reset),
+		TEST(test_repairs_that_are_done_tell_of_a_reset),
 		TEST(test_no_endless_resets),
 		TEST(test_what_drains_outlives_a_restart),
 		TEST(test_reasons_come_worst_first),

@@ -5,8 +5,8 @@
  * nothing can be said to have passed.
  *
  * A reset by somebody else shows in three ways: a GPU that was lost or refused to work
- * answers again, or the driver takes its wish for a reset back. ECC counters that fall
- * are no sign of one: an operator can clear them.
+ * answers again, the driver takes its wish for a reset back, or repairs of the memory that
+ * waited for one are done. ECC counters that fall are no sign: an operator can clear them.
  */
 #include "core/watch/health.h"
 
@@ -36,8 +36,8 @@ struct xid_count {
 struct health {
 	struct reason reasons[HEALTH_CODE_COUNT];
 	struct health_counters counters;
-	int64_t reset_ns;   /* the last one; NEVER */
-	bool reset_noticed; /* by a rule, since readings stopped: counted already */
+	int64_t reset_ns; /* the last real one; NEVER */
+	int64_t tried_ns; /* the last time that it was mended by a reset or without one; NEVER */
 	bool recovery_known;
 	bool ecc_known[2]; /* last[] can be compared with */
 	int64_t ecc_last[2];
@@ -106,16 +106,26 @@ static void begin(struct health *health, int64_t now_ns, enum health_code code, 
 		return;
 	reason->active = true;
 	reason->shown.since_ns = now_ns;
-	if (health_codes[code].reset == HEALTH_RESET_HELPS && health->reset_ns != NEVER &&
-	    now_ns - health->reset_ns < HEALTH_RESET_TRUST_S * NS_PER_SEC)
+	if (health_codes[code].reset == HEALTH_RESET_HELPS && health->tried_ns != NEVER &&
+	    now_ns - health->tried_ns < HEALTH_RESET_TRUST_S * NS_PER_SEC)
 		begin(health, now_ns, HEALTH_CODE_RESET_IN_VAIN,
-		      "the GPU needs a reset again, minutes after the last one");
+		      "the GPU needs a reset again, minutes after the last try");
 }
 
 static void end(struct health *health, enum health_code code)
 {
 	health->reasons[code].active = false;
 	health->reasons[code].change_ns = NEVER;
+}
+
+/* Ends all reasons but that nothing is read, or only those that wanted a reset. */
+static void end_all(struct health *health, bool only_needs)
+{
+	for (int code = 0; code < HEALTH_CODE_COUNT; code++) {
+		if (health_codes[code].end != HEALTH_ENDS_BY_READING &&
+		    (!only_needs || health_codes[code].reset == HEALTH_RESET_HELPS))
+			end(health, code);
+	}
 }
 
 /* The GPU was reset: what happened before says nothing about it any more. */
@@ -130,7 +140,7 @@ static void forget_causes(struct health *health, int64_t now_ns)
 	if (health->reset_ns == NEVER ||
 	    now_ns - health->reset_ns >= HEALTH_RESET_APART_S * NS_PER_SEC)
 		health->counters.resets++;
-	health->reset_ns = now_ns;
+	health->reset_ns = health->tried_ns = now_ns;
 	health->ecc_known[0] = health->ecc_known[1] = false;
 }
 
@@ -226,7 +236,6 @@ void health_reading_came(struct health *health, int64_t now_ns,
 {
 	int64_t action;
 
-	end(health, HEALTH_CODE_NO_READINGS);
 	expire(health, now_ns);
 	for (size_t i = 0; i < health_rule_count; i++)
 		apply_rule(health, now_ns, &health_rules[i], reading);
@@ -280,20 +289,21 @@ void health_xid_came(struct health *health, int64_t now_ns, uint64_t number)
 	begin(health, now_ns, codes[xid->class], message);
 }
 
-void health_reset_done(struct health *health, int64_t now_ns, bool ok, const char *why)
+void health_mended(struct health *health, int64_t now_ns, enum health_mend how)
+{
+	end_all(health, how == HEALTH_MEND_FRESH);
+	/* Whoever vouches for it gets the benefit of another try. */
+	health->tried_ns = how == HEALTH_MEND_WORD ? NEVER : now_ns;
+	if (how == HEALTH_MEND_RESET)
+		forget_causes(health, now_ns);
+}
+
+void health_reset_failed(struct health *health, int64_t now_ns, const char *why)
 {
 	char message[HEALTH_TEXT_BYTES];
 
-	if (!ok) {
-		snprintf(message, sizeof(message), "the reset failed: %.130s", why);
-		begin(health, now_ns, HEALTH_CODE_RESET_FAILED, message);
-		return;
-	}
-	for (int code = 0; code < HEALTH_CODE_COUNT; code++) {
-		if (health_codes[code].end == HEALTH_ENDS_BY_RULE)
-			end(health, code);
-	}
-	forget_causes(health, now_ns);
+	snprintf(message, sizeof(message), "the reset failed: %.130s", why);
+	begin(health, now_ns, HEALTH_CODE_RESET_FAILED, message);
 }
 
 bool health_restore(struct health *health, int64_t now_ns, const char *name, int64_t since_ns,
@@ -324,10 +334,11 @@ int health_new(struct health **out, int64_t now_ns)
 		};
 		health->reasons[code].change_ns = NEVER;
 	}
-	health->reset_ns = NEVER;
+	health->reset_ns = health->tried_ns = NEVER;
 	health_readings_stopped(health, now_ns, "nothing has been read yet");
-	/* That everything starts unknown is no news. */
+	/* That everything starts unknown is no news, and ends with the first reading. */
 	health->reasons[HEALTH_CODE_NO_READINGS].told = true;
+	health->reasons[HEALTH_CODE_NO_READINGS].change_ns = now_ns - HEALTH_SETTLE_S * NS_PER_SEC;
 	*out = health;
 	return 0;
 }

@@ -28,9 +28,10 @@ enum {
 	HEALTH_OTHER_XIDS = 16, /* numbers outside the table that are counted one by one */
 
 	HEALTH_RETURN_S = 3,       /* a lost GPU must answer this long to count as back */
+	HEALTH_SETTLE_S = 5,       /* what comes and goes must have gone this long */
 	HEALTH_REPORT_S = 3600,    /* a single event is a reason for this long */
 	HEALTH_RESET_APART_S = 30, /* resets closer together are one */
-	HEALTH_RESET_TRUST_S = 900 /* needing a reset so soon after one: it did not help */
+	HEALTH_RESET_TRUST_S = 900 /* needing a reset so soon after the last try: it was in vain */
 };
 
 /* From good to bad. */
@@ -146,7 +147,7 @@ struct health_news {
 struct health_counters {
 	uint64_t ecc_corrected;
 	uint64_t ecc_uncorrected;
-	uint64_t resets; /* by the mediator, and those of others that were noticed */
+	uint64_t resets; /* real ones: by the mediator, and those of others that were noticed */
 };
 
 /* Unknown until the first reading. Returns 0 or -ENOMEM; the caller owns *@out. */
@@ -159,16 +160,23 @@ DEFINE_CLEANUP(health)
 void health_reading_came(struct health *health, int64_t now_ns,
                          const struct health_reading *reading);
 
-/* Readings have stopped, for the reason @why; the next one ends that. */
+/* Readings have stopped, for the reason @why; HEALTH_SETTLE_S of readings end that. */
 void health_readings_stopped(struct health *health, int64_t now_ns, const char *why);
 
 void health_xid_came(struct health *health, int64_t now_ns, uint64_t number);
 
-/*
- * The GPU was reset and verified to work (@ok), or neither worked (@why). Success ends
- * every reason; what is still wrong comes back with the next reading.
- */
-void health_reset_done(struct health *health, int64_t now_ns, bool ok, const char *why);
+/* Why a GPU that needed a reset may work again. */
+enum health_mend {
+	HEALTH_MEND_RESET, /* it was reset, and verified to work: every reason ends */
+	HEALTH_MEND_FRESH, /* it was not, but a fresh context works: the need of a reset ends */
+	HEALTH_MEND_WORD,  /* an operator vouches for it: every reason ends */
+};
+
+/* What is still wrong comes back with the next readings. */
+void health_mended(struct health *health, int64_t now_ns, enum health_mend how);
+
+/* It could not be reset, or does not work after that, because of @why. */
+void health_reset_failed(struct health *health, int64_t now_ns, const char *why);
 
 /*
  * The reason @code, which held before a restart, holds again, since @since_ns. False when

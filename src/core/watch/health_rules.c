@@ -7,6 +7,7 @@
 enum {
 	DEFAULT_SLOWDOWN_C = 90, /* where NVML does not tell */
 	COOLED_DOWN_C = 5,       /* below the threshold */
+	NOTICE_S = 2,            /* what lasts no longer is a glitch */
 };
 
 #define CODE(n, l, d, r, e, text)                                                   \
@@ -24,7 +25,7 @@ const struct health_code_info health_codes[HEALTH_CODE_COUNT] = {
                      "restart the host, then resume it; if that does not help, replace the GPU"),
 	[HEALTH_CODE_RESET_IN_VAIN] = CODE(
 		"reset_in_vain", HEALTH_FAILED, true, HEALTH_RESET_BARRED, HEALTH_ENDS_BY_RESET,
-		"restart the host, test the GPU with NVIDIA's diagnostics, then resume it"),
+		"reset it or restart the host, test it with NVIDIA's diagnostics, then resume it"),
 	[HEALTH_CODE_REBOOT_WANTED] =
 		CODE("reboot_wanted", HEALTH_FAILED, true, HEALTH_RESET_BARRED, HEALTH_ENDS_BY_RULE,
                      "restart the host"),
@@ -98,6 +99,12 @@ static enum health_answer contact_is(const struct health_rule *rule,
 	return answer(reading->contact == (enum health_contact)rule->bits);
 }
 
+static enum health_answer never(const struct health_rule *rule,
+                                const struct health_reading *reading, bool active)
+{
+	return HEALTH_NO;
+}
+
 static enum health_answer too_hot(const struct health_rule *rule,
                                   const struct health_reading *reading, bool active)
 {
@@ -138,8 +145,11 @@ static enum health_answer wants(const struct health_rule *rule,
 
 #define SECONDS(s) ((s)*NS_PER_SEC)
 #define ANY_BIT    INT64_C(-1)
+#define LASTS      .on_ns = SECONDS(NOTICE_S), .off_ns = SECONDS(HEALTH_SETTLE_S)
 
 const struct health_rule health_rules[] = {
+	/* Begins when readings stop. */
+	{.code = HEALTH_CODE_NO_READINGS, .holds = never, .off_ns = SECONDS(HEALTH_SETTLE_S)},
 	{.code = HEALTH_CODE_LOST,
          .holds = contact_is,
          .bits = HEALTH_LOST,
@@ -155,17 +165,19 @@ const struct health_rule health_rules[] = {
 	{.code = HEALTH_CODE_UNREACHABLE,
          .holds = contact_is,
          .bits = HEALTH_UNREACHABLE,
-         .on_ns = SECONDS(2),
+         LASTS,
          .text = "NVML has no values of the GPU"},
 	{.code = HEALTH_CODE_REBOOT_WANTED,
          .holds = wants,
          .bits = ACTION(REBOOT),
          .value = HEALTH_RECOVERY_ACTION,
+         LASTS,
          .text = "the driver asks for a restart of the host"},
 	{.code = HEALTH_CODE_RESET_WANTED,
          .holds = wants,
          .bits = ACTION(RESET) | ACTION(DRAIN_PEERS) | ACTION(DRAIN_AND_RESET),
          .value = HEALTH_RECOVERY_ACTION,
+         LASTS,
          .end_means_reset = true,
          .text = "the driver asks for a reset, recovery action",
          .unit = ""},
@@ -174,22 +186,28 @@ const struct health_rule health_rules[] = {
          .unless = ACTION(NONE) | ACTION(RESET) | ACTION(REBOOT) | ACTION(DRAIN_PEERS) |
                    ACTION(DRAIN_AND_RESET),
          .value = HEALTH_RECOVERY_ACTION,
+         LASTS,
          .text = "the driver asks for recovery action",
          .unit = ""},
 	{.code = HEALTH_CODE_ROWS_FAILED,
          .holds = has_bits,
          .bits = ANY_BIT,
          .value = HEALTH_ROWS_FAILED,
+         LASTS,
          .text = "a bad row of memory could not be remapped"},
 	{.code = HEALTH_CODE_ROWS_PENDING,
          .holds = has_bits,
          .bits = ANY_BIT,
          .value = HEALTH_ROWS_PENDING,
+         LASTS,
+         .end_means_reset = true,
          .text = "bad rows of memory wait for a reset to be remapped"},
 	{.code = HEALTH_CODE_PAGES_PENDING,
          .holds = has_bits,
          .bits = ANY_BIT,
          .value = HEALTH_PAGES_PENDING,
+         LASTS,
+         .end_means_reset = true,
          .text = "bad pages of memory wait for a reset to be retired"},
 	{.code = HEALTH_CODE_TEMPERATURE,
          .holds = too_hot,
@@ -202,14 +220,14 @@ const struct health_rule health_rules[] = {
          .holds = has_bits,
          .bits = HEALTH_CLOCKS_THERMAL,
          .value = HEALTH_CLOCK_REASONS,
-         .on_ns = SECONDS(2),
+         .on_ns = SECONDS(NOTICE_S),
          .off_ns = SECONDS(10),
          .text = "the hardware slows down because of heat"},
 	{.code = HEALTH_CODE_THROTTLE_POWER,
          .holds = has_bits,
          .bits = HEALTH_CLOCKS_POWER_BRAKE,
          .value = HEALTH_CLOCK_REASONS,
-         .on_ns = SECONDS(2),
+         .on_ns = SECONDS(NOTICE_S),
          .off_ns = SECONDS(10),
          .text = "the host's power supply makes the hardware slow down"},
 	{.code = HEALTH_CODE_THROTTLE_HARDWARE,
@@ -217,7 +235,7 @@ const struct health_rule health_rules[] = {
          .bits = HEALTH_CLOCKS_HARDWARE,
          .unless = HEALTH_CLOCKS_THERMAL | HEALTH_CLOCKS_POWER_BRAKE,
          .value = HEALTH_CLOCK_REASONS,
-         .on_ns = SECONDS(2),
+         .on_ns = SECONDS(NOTICE_S),
          .off_ns = SECONDS(10),
          .text = "the hardware slows down, heat or power"},
 };

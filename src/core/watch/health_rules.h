@@ -36,10 +36,10 @@ enum health_code {
 
 /* What ends a reason, beside a reset that is verified. */
 enum health_end {
-	HEALTH_ENDS_BY_RULE,  /* its condition is gone: a row of health_rules says when */
-	HEALTH_ENDS_BY_TIME,  /* HEALTH_REPORT_S without a repetition */
-	HEALTH_ENDS_BY_RESET, /* a reset, ours or somebody else's */
-	HEALTH_ENDS_BY_READING,
+	HEALTH_ENDS_BY_RULE,    /* its condition is gone: a row of health_rules says when */
+	HEALTH_ENDS_BY_TIME,    /* HEALTH_REPORT_S without a repetition */
+	HEALTH_ENDS_BY_RESET,   /* a reset, ours or somebody else's */
+	HEALTH_ENDS_BY_READING, /* readings come again: its row says for how long */
 };
 
 enum health_reset {
