@@ -45,6 +45,7 @@ struct xid_mail {
 
 /* What the thread has to say and the event loop has not yet seen. */
 struct mailbox {
+	unsigned int wish_number; /* under which wish it was said */
 	bool state_fresh;
 	enum nvml_state state;
 	char text[NVML_WHY_BYTES];
@@ -66,6 +67,7 @@ struct shared {
 	pthread_cond_t wake;   /* for the thread: the wish has changed */
 	pthread_cond_t over;   /* for the event loop: ended */
 	enum wish wish;
+	unsigned int wish_number; /* a new one with each wish, the same as before or not */
 	bool ended;
 	bool abandoned;
 	struct mailbox *mail;
@@ -127,15 +129,16 @@ static void ring(struct shared *shared)
 		log_error("NVML thread: eventfd: %s", strerror(errno));
 }
 
-static void post_state(struct shared *shared, enum nvml_state state, const char *text)
+static void post_state(struct shared *shared, unsigned int wish_number, enum nvml_state state,
+                       const char *text)
 {
 	pthread_mutex_lock(&shared->mutex);
+	shared->mail->wish_number = wish_number;
 	shared->mail->state_fresh = true;
 	shared->mail->state = state;
 	snprintf(shared->mail->text, sizeof(shared->mail->text), "%s", text);
 	/* Readings of before are of a time that is over. */
-	if (state != NVML_STATE_UP)
-		shared->mail->fresh = 0;
+	shared->mail->fresh = 0;
 	pthread_mutex_unlock(&shared->mutex);
 	ring(shared);
 }
@@ -154,23 +157,33 @@ static void post_xid(struct shared *shared, uint32_t gpu, uint64_t xid)
 	ring(shared);
 }
 
-static enum wish wish_of(struct shared *shared)
+static enum wish wish_of(struct shared *shared, unsigned int *number)
 {
 	enum wish wish;
 
 	pthread_mutex_lock(&shared->mutex);
 	wish = shared->wish;
+	*number = shared->wish_number;
 	pthread_mutex_unlock(&shared->mutex);
 	return wish;
 }
 
-/* Sleeps until the wish is no longer @wish, or @ms have passed; UINT32_MAX = for ever. */
-static void sleep_while(struct shared *shared, enum wish wish, uint32_t ms)
+/* Whether nothing has been wished since wish @number. */
+static bool still_wished(struct shared *shared, unsigned int number)
+{
+	unsigned int now;
+
+	wish_of(shared, &now);
+	return now == number;
+}
+
+/* Sleeps until something is wished after @number, or @ms have passed; UINT32_MAX = for ever. */
+static void sleep_while(struct shared *shared, unsigned int number, uint32_t ms)
 {
 	const struct timespec until = deadline(ms);
 
 	pthread_mutex_lock(&shared->mutex);
-	while (shared->wish == wish) {
+	while (shared->wish_number == number) {
 		if (ms == UINT32_MAX)
 			pthread_cond_wait(&shared->wake, &shared->mutex);
 		else if (pthread_cond_timedwait(&shared->wake, &shared->mutex, &until) == ETIMEDOUT)
@@ -180,13 +193,14 @@ static void sleep_while(struct shared *shared, enum wish wish, uint32_t ms)
 }
 
 /* Reads every GPU. False when one can only be seen again by a new session. */
-static bool poll_gpus(struct shared *shared)
+static bool poll_gpus(struct shared *shared, unsigned int number)
 {
 	bool whole = true;
 
 	for (uint32_t gpu = 0; gpu < shared->session.gpu_count; gpu++) {
 		whole &= nvml_session_sample(&shared->session, gpu, &shared->scratch);
 		pthread_mutex_lock(&shared->mutex);
+		shared->mail->wish_number = number;
 		shared->mail->readings[gpu] = shared->scratch;
 		shared->mail->fresh |= 1u << gpu;
 		pthread_mutex_unlock(&shared->mutex);
@@ -196,9 +210,9 @@ static bool poll_gpus(struct shared *shared)
 }
 
 /* Passes Xid errors on until @until_ns, or until something else is wished. */
-static void wait_for_xids(struct shared *shared, int64_t until_ns)
+static void wait_for_xids(struct shared *shared, unsigned int number, int64_t until_ns)
 {
-	while (wish_of(shared) == WISH_RUN) {
+	while (still_wished(shared, number)) {
 		int64_t left_ms = (until_ns - clock_monotonic_ns()) / NS_PER_MS;
 		uint32_t gpu, ms;
 		uint64_t xid;
@@ -211,20 +225,20 @@ static void wait_for_xids(struct shared *shared, int64_t until_ns)
 		if (r > 0)
 			post_xid(shared, gpu, xid);
 		else if (r < 0)
-			sleep_while(shared, WISH_RUN, ms);
+			sleep_while(shared, number, ms);
 	}
 }
 
 /* Polls until something else is wished or the session is of no use any more. */
-static void run_session(struct shared *shared)
+static void run_session(struct shared *shared, unsigned int number)
 {
 	const int64_t retry_at_ns = clock_monotonic_ns() + shared->retry_ms * NS_PER_MS;
 
-	while (wish_of(shared) == WISH_RUN) {
+	while (still_wished(shared, number)) {
 		int64_t next_ns = clock_monotonic_ns() + shared->poll_ms * NS_PER_MS;
-		bool whole = poll_gpus(shared);
+		bool whole = poll_gpus(shared, number);
 
-		wait_for_xids(shared, next_ns);
+		wait_for_xids(shared, number, next_ns);
 		if (!whole && clock_monotonic_ns() >= retry_at_ns)
 			return;
 	}
@@ -234,19 +248,20 @@ static void *thread_main(void *arg)
 {
 	struct shared *shared = arg;
 	char text[NVML_WHY_BYTES];
+	unsigned int number;
 	enum wish wish;
 	bool abandoned;
 
-	while ((wish = wish_of(shared)) != WISH_STOP) {
+	while ((wish = wish_of(shared, &number)) != WISH_STOP) {
 		if (wish == WISH_RELEASE) {
-			post_state(shared, NVML_STATE_RELEASED, "NVML is closed");
-			sleep_while(shared, WISH_RELEASE, UINT32_MAX);
+			post_state(shared, number, NVML_STATE_RELEASED, "NVML is closed");
+			sleep_while(shared, number, UINT32_MAX);
 		} else if (nvml_session_open(&shared->session, text) < 0) {
-			post_state(shared, NVML_STATE_DOWN, text);
-			sleep_while(shared, WISH_RUN, shared->retry_ms);
+			post_state(shared, number, NVML_STATE_DOWN, text);
+			sleep_while(shared, number, shared->retry_ms);
 		} else {
-			post_state(shared, NVML_STATE_UP, text);
-			run_session(shared);
+			post_state(shared, number, NVML_STATE_UP, text);
+			run_session(shared, number);
 		}
 		nvml_session_close(&shared->session);
 	}
@@ -300,6 +315,12 @@ static void on_mail(evutil_socket_t fd, short what UNUSED, void *arg)
 	pthread_mutex_lock(&reader->shared->mutex);
 	mail = reader->shared->mail;
 	reader->shared->mail = reader->taken;
+	/* The state, and what was read, under a wish that has passed. Xid errors are no less true.
+	 */
+	if (mail->wish_number != reader->shared->wish_number) {
+		mail->state_fresh = false;
+		mail->fresh = 0;
+	}
 	pthread_mutex_unlock(&reader->shared->mutex);
 	reader->taken = mail;
 
@@ -338,6 +359,7 @@ static void wish(struct nvml_reader *reader, enum wish wish)
 {
 	pthread_mutex_lock(&reader->shared->mutex);
 	reader->shared->wish = wish;
+	reader->shared->wish_number++;
 	pthread_cond_signal(&reader->shared->wake);
 	pthread_mutex_unlock(&reader->shared->mutex);
 }
@@ -350,6 +372,9 @@ void nvml_reader_release(struct nvml_reader *reader)
 void nvml_reader_resume(struct nvml_reader *reader)
 {
 	wish(reader, WISH_RUN);
+	/* It is being opened: nobody may take it for closed any more. */
+	reader->state = NVML_STATE_DOWN;
+	reader->told = false;
 }
 
 enum nvml_state nvml_reader_state(const struct nvml_reader *reader)

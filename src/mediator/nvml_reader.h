@@ -69,7 +69,8 @@ DEFINE_CLEANUP(nvml_reader)
 
 /*
  * Closes NVML, since a GPU that somebody has open cannot be reset; state(RELEASED) says
- * when. Does not come while a call hangs. nvml_reader_resume() opens it again.
+ * when. Does not come while a call hangs. nvml_reader_resume() opens it again, after
+ * which it counts as down until it is.
  */
 void nvml_reader_release(struct nvml_reader *reader);
 void nvml_reader_resume(struct nvml_reader *reader);

@@ -23,15 +23,16 @@ SETTINGS = {"backend": "cuda", "nvml_poll_ms": 100}
 
 
 class Story:
-    """A mediator on the stand-in GPU, with one VM and its device."""
+    """A mediator on stand-in GPUs, with one VM and its device."""
 
-    def __init__(self, mediator, **settings):
+    def __init__(self, mediator, devices=1, libraries=harness.STANDIN, **settings):
         self.mediator = mediator
         self.script = mediator.directory / "script"
         self.script.touch()
         mediator.environment = {
-            "LD_LIBRARY_PATH": str(harness.STANDIN),
+            "LD_LIBRARY_PATH": str(libraries),
             "VGPU_STANDIN_NVML_SCRIPT": str(self.script),
+            "VGPU_STANDIN_DEVICES": str(devices),
         }
         self.settings = {**SETTINGS, **settings}
         mediator.start(**self.settings)
@@ -156,26 +157,77 @@ def test_a_reset_command_that_fails_leaves_the_gpu_failed_until_it_is_resumed(ne
 
 
 def test_gpu_lost_and_back(new_story):
+    """Nobody resumes it: that it answers again says enough."""
     story = new_story()
+    before = story.mediator.workers()[0]["pid"]
     story.tell("lost")
-    harness.wait_for(lambda: "lost" in story.codes(), "the loss")
-    harness.wait_for(lambda: story.gpu()["health"] in ("draining", "failed"), "the drain")
+    story.mediator.says("is drained")
+    story.state_becomes("failed")
+    assert story.refused()
+    assert not harness.alive(before)
     story.tell("back")
-    harness.wait_for(lambda: "lost" not in story.codes(), "the return")
-    story.mediator.call("resume")
     story.state_becomes("ok")
+    assert metric(story.mediator, "vgpu_gpu_resets_total") == 1
     story.device.works()
 
 
 def test_a_reset_that_someone_else_did_is_noticed(new_story):
     story = new_story()
     story.tell("reset_required")
-    harness.wait_for(lambda: "reset_required" in story.codes(), "the need")
+    # A fresh context works in the stand-in, but that mends nothing, and is no reset.
+    story.mediator.says("a fresh context works")
+    harness.wait_for(lambda: "reset_in_vain" in story.codes(), "the end of the tries")
+    story.state_becomes("failed")
+    assert story.refused()
+    assert metric(story.mediator, "vgpu_gpu_resets_total") == 0
     story.tell("reset")
-    harness.wait_for(lambda: "reset_required" not in story.codes(), "the end of the need")
-    assert metric(story.mediator, "vgpu_gpu_resets_total") >= 1
-    story.mediator.call("resume")
     story.state_becomes("ok")
+    assert metric(story.mediator, "vgpu_gpu_resets_total") == 1
+    story.device.works()
+
+
+@pytest.mark.parametrize("sign", ["rows_pending", "pages_pending"])
+def test_someone_elses_reset_shows_where_the_driver_tells_no_wishes(new_mediator, sign):
+    mediator = new_mediator()
+    command = reset_command(mediator.directory, "exit 3")
+    story = Story(mediator, reset_command=str(command))
+    story.tell("recovery_action none", f"{sign} 1")
+    story.state_becomes("degraded")
+    story.tell("xid 48")
+    story.state_becomes("failed")
+    story.tell(f"{sign} 0")
+    story.state_becomes("ok")
+    assert metric(mediator, "vgpu_gpu_resets_total") == 1
+    story.device.works()
+
+
+def test_a_resume_is_no_reset(new_mediator):
+    mediator = new_mediator()
+    command = reset_command(mediator.directory, "exit 3")
+    story = Story(mediator, reset_command=str(command))
+    story.tell("xid 48")
+    story.state_becomes("failed")
+    mediator.call("resume")
+    story.state_becomes("ok")
+    assert metric(mediator, "vgpu_gpu_resets_total") == 0
+
+
+def test_a_gpu_that_an_operator_has_is_not_reset(new_mediator):
+    mediator = new_mediator()
+    command = reset_command(mediator.directory, "true")
+    story = Story(mediator, reset_command=str(command))
+    mediator.call("drain", by="alice")
+    harness.wait_for(lambda: story.gpu()["drained"], "the drain")
+    story.tell("xid 48")
+    story.xid_counted(48)
+    assert story.gpu()["reset"] == "left to the operator"
+    assert {"by_hand", "xid_reset"} <= set(story.codes())
+    story.kill_and_start()
+    assert story.gpu()["reset"] == "left to the operator"
+    mediator.call("resume")
+    story.state_becomes("ok")
+    story.device.works()
+    assert not (mediator.directory / "arguments").exists()
 
 
 def metric(mediator, name):
@@ -257,6 +309,53 @@ def test_memory_of_each_process_is_told_and_whose_it_is(new_story):
     assert (other["pid"], other["vm_uuid"]) == (1, None)
 
 
+# ---- What a reset goes through ------------------------------------------------
+
+
+def test_nvml_is_closed_while_the_reset_command_runs(new_mediator):
+    mediator = new_mediator()
+    directory = mediator.directory
+    command = reset_command(directory, f"cat {directory}/script.users > {directory}/users")
+    story = Story(mediator, reset_command=str(command))
+    assert (directory / "script.users").read_text(encoding="ascii") == "1\n"
+    story.tell("xid 48")
+    mediator.says("reset and verified")
+    assert (directory / "users").read_text(encoding="ascii") == "0\n"
+    assert metric(mediator, "vgpu_gpu_resets_total") == 1
+    story.state_becomes("ok")
+    assert (directory / "script.users").read_text(encoding="ascii") == "1\n"
+
+
+def test_a_probe_that_fails_after_the_reset_command_leaves_the_gpu_failed(new_mediator):
+    mediator = new_mediator()
+    libraries = mediator.directory / "lib"
+    libraries.mkdir()
+    for library in ("libcuda.so.1", "libnvidia-ml.so.1"):
+        (libraries / library).symlink_to(harness.STANDIN / library)
+    # The worker has a user of its own.
+    mediator.directory.parent.chmod(0o755)
+    command = reset_command(mediator.directory, f"rm {libraries}/libcuda.so.1")
+    story = Story(mediator, libraries=libraries, reset_command=str(command))
+    story.tell("xid 48")
+    story.state_becomes("failed")
+    assert "the probe of a worker exited with status 69" in str(story.gpu()["reasons"])
+    assert metric(mediator, "vgpu_gpu_resets_total") == 0
+    assert story.refused()
+
+
+def test_two_gpus_are_reset_and_nvml_is_closed_for_each(new_mediator):
+    mediator = new_mediator()
+    directory = mediator.directory
+    command = reset_command(directory, f"cat {directory}/script.users >> {directory}/users")
+    story = Story(mediator, devices=2, reset_command=str(command), **{"pool.A.gpus": "0,1"})
+    story.tell("gpu 1 xid 48", "xid 48")
+    harness.wait_for(lambda: mediator.log().count("reset and verified") == 2, "both resets")
+    assert (directory / "users").read_text(encoding="ascii") == "0\n0\n"
+    for gpu in mediator.call("health")["gpus"]:
+        assert gpu["xids"] == {"48": 1}
+    story.state_becomes("ok")
+
+
 # ---- Reset commands that do not end -------------------------------------------
 
 # A script is no process alone: it has a child, and says both numbers.
@@ -334,7 +433,7 @@ def test_no_work_while_an_old_reset_command_hangs_in_the_driver(new_mediator):
         story.state_becomes("failed")
         # An operator's word is not enough, and neither is another mediator.
         mediator.call("resume")
-        assert story.codes() == ["reset_running"]
+        assert set(story.codes()) - {"no_readings"} == {"reset_running"}
         assert story.refused()
         story.kill_and_start()
         assert "reset_running" in story.codes()

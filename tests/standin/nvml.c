@@ -84,6 +84,20 @@ static int get_u32(const char *call, struct device *device, const int64_t *value
 	return leave(r);
 }
 
+/* Tells outside, in a file beside the script, how often NVML is open. */
+static void tell_users(void)
+{
+	char path[LINE_MAX_BYTES + 8];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s.users", nvml.path);
+	file = nvml.path[0] ? fopen(path, "we") : NULL;
+	if (!file)
+		return;
+	fprintf(file, "%u\n", nvml.users);
+	fclose(file);
+}
+
 int nvmlInit_v2(void)
 {
 	int r = enter("nvmlInit", NULL);
@@ -94,6 +108,7 @@ int nvmlInit_v2(void)
 		for (size_t i = 0; i < DEVICES_MAX; i++)
 			nvml.devices[i].stale = nvml.devices[i].registered = false;
 	}
+	tell_users();
 	return leave(NVML_SUCCESS);
 }
 
@@ -108,6 +123,7 @@ int nvmlShutdown(void)
 
 	if (r == NVML_SUCCESS && nvml.users > 0)
 		nvml.users--;
+	tell_users();
 	return leave(r);
 }
 
@@ -308,11 +324,14 @@ int nvmlDeviceGetFieldValues(struct device *device, int count, struct nvml_field
 	int r = enter(__func__, device);
 
 	for (int i = 0; i < count && r == NVML_SUCCESS; i++) {
-		bool known = fields[i].field == NVML_FIELD_RECOVERY_ACTION &&
-		             device->recovery_action != NONE;
-		uint32_t value = (uint32_t)device->recovery_action;
+		int64_t is = fields[i].field == NVML_FIELD_RECOVERY_ACTION ? device->recovery_action
+		             : fields[i].field == NVML_FIELD_RESET_STATUS  ? device->reset_status
+		             : fields[i].field == NVML_FIELD_DRAIN_AND_RESET
+		                     ? device->drain_and_reset
+		                     : NONE;
+		uint32_t value = (uint32_t)is;
 
-		fields[i].result = known ? NVML_SUCCESS : NVML_NOT_SUPPORTED;
+		fields[i].result = is != NONE ? NVML_SUCCESS : NVML_NOT_SUPPORTED;
 		fields[i].value_type = NVML_VALUE_UNSIGNED;
 		memcpy(&fields[i].value, &value, sizeof(value));
 	}

@@ -32,6 +32,8 @@ static const struct {
 	{"rows_failed", offsetof(struct device, rows_failed), 0},
 	{"pages_pending", offsetof(struct device, pages_pending), NONE},
 	{"recovery_action", offsetof(struct device, recovery_action), 0},
+	{"reset_status", offsetof(struct device, reset_status), NONE},
+	{"drain_and_reset", offsetof(struct device, drain_and_reset), NONE},
 };
 
 static int64_t *value_of(struct device *device, size_t index)
@@ -56,13 +58,17 @@ static void start_anew(const char *path)
 
 static void reset(struct device *device)
 {
+	int64_t *const wishes[] = {&device->recovery_action, &device->reset_status,
+	                           &device->drain_and_reset, &device->pages_pending};
+
 	device->gone = device->reset_required = false;
 	device->ecc[NVML_ECC_CORRECTED][NVML_ECC_VOLATILE] = 0;
 	device->ecc[NVML_ECC_UNCORRECTED][NVML_ECC_VOLATILE] = 0;
-	device->recovery_action = 0;
 	device->rows_pending = 0;
-	if (device->pages_pending != NONE)
-		device->pages_pending = 0;
+	for (size_t i = 0; i < ARRAY_LEN(wishes); i++) {
+		if (*wishes[i] != NONE)
+			*wishes[i] = 0;
+	}
 	device->process_count = 0;
 }
 

@@ -18,6 +18,8 @@
  *   fail CALL N        this function returns N; 0 = works again
  *   hang [CALL] [S]    the next call (of this function) blocks for S seconds or till "go"
  *   go
+ * FILE.users says how often NVML is open in the process.
+ *
  * CALL is the function's name; those with one meaning in several versions (nvmlInit,
  * nvmlEventSetWait) go by the plain one.
  */
@@ -47,7 +49,7 @@ enum {
 struct device {
 	int64_t temperature, slowdown, margin, gpu_busy, memory_busy, memory_used, memory_total;
 	int64_t power, clock_reasons, rows_corrected, rows_uncorrected, rows_pending, rows_failed;
-	int64_t pages_pending, recovery_action;
+	int64_t pages_pending, recovery_action, reset_status, drain_and_reset;
 	uint64_t ecc[2][2]; /* kind, counter */
 	bool gone, reset_required;
 	bool stale; /* was gone at some time since NVML was started */

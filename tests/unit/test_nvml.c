@@ -134,6 +134,8 @@ static int teardown(void **state)
 	event_base_free(world->base);
 	fclose(world->script_file);
 	unlink(world->script);
+	strcat(world->script, ".users");
+	unlink(world->script);
 	return 0;
 }
 
@@ -258,6 +260,29 @@ static void test_follows_changes(void **state)
 	assert_int_equal(value(world, HEALTH_ECC_CORRECTED), -999);
 	assert_int_equal(world->last[0].health.contact, HEALTH_ANSWERS);
 	assert_int_equal(world->states, 1);
+}
+
+/* Older drivers tell what they want in two fields instead of one. */
+static void test_older_wishes(void **state)
+{
+	struct world *world = *state;
+
+	say(world, "recovery_action none\nreset_status 0\ndrain_and_reset 0");
+	start(world, STANDIN_NVML);
+	run_polls(world);
+	assert_int_equal(value(world, HEALTH_RECOVERY_ACTION), HEALTH_RECOVERY_NONE);
+	say(world, "reset_status 1");
+	run_polls(world);
+	assert_int_equal(value(world, HEALTH_RECOVERY_ACTION), HEALTH_RECOVERY_RESET);
+	say(world, "drain_and_reset 1\nreset_status none");
+	run_polls(world);
+	assert_int_equal(value(world, HEALTH_RECOVERY_ACTION), HEALTH_RECOVERY_DRAIN_AND_RESET);
+	say(world, "drain_and_reset none");
+	run_polls(world);
+	assert_int_equal(value(world, HEALTH_RECOVERY_ACTION), -999);
+	say(world, "recovery_action 2\ndrain_and_reset 1");
+	run_polls(world);
+	assert_int_equal(value(world, HEALTH_RECOVERY_ACTION), HEALTH_RECOVERY_REBOOT);
 }
 
 static void test_script_with_times(void **state)
@@ -639,6 +664,49 @@ static void test_release_and_resume(void **state)
 	assert_int_equal(value(world, HEALTH_TEMPERATURE_C), 35);
 }
 
+/* Released, opened and released again before the thread has had its turn. */
+static void test_release_again_at_once(void **state)
+{
+	struct world *world = *state;
+
+	start(world, STANDIN_NVML);
+	run_polls(world);
+	for (int i = 0; i < 20; i++) {
+		nvml_reader_release(world->reader);
+		run_until(world, world->state == NVML_STATE_RELEASED);
+		nvml_reader_resume(world->reader);
+		assert_int_equal(nvml_reader_state(world->reader), NVML_STATE_DOWN);
+		world->state = NVML_STATE_DOWN;
+		nvml_reader_release(world->reader);
+		run_until(world, world->state == NVML_STATE_RELEASED);
+		assert_int_equal(open_count(), 0);
+		nvml_reader_resume(world->reader);
+		run_polls(world);
+		assert_int_equal(world->state, NVML_STATE_UP);
+	}
+}
+
+/* What was closed a moment ago and is being opened is not closed. */
+static void test_opening_is_not_released(void **state)
+{
+	struct world *world = *state;
+
+	start(world, STANDIN_NVML);
+	run_polls(world);
+	nvml_reader_release(world->reader);
+	run_until(world, world->state == NVML_STATE_RELEASED);
+	say(world, "hang nvmlInit");
+	nvml_reader_resume(world->reader);
+	nvml_reader_release(world->reader);
+	nvml_reader_resume(world->reader);
+	run_until(world, world->state == NVML_STATE_SILENT);
+	nvml_reader_release(world->reader);
+	assert_int_not_equal(nvml_reader_state(world->reader), NVML_STATE_RELEASED);
+	say(world, "go");
+	run_until(world, world->state == NVML_STATE_RELEASED);
+	assert_int_equal(open_count(), 0);
+}
+
 static void test_options_are_checked(void **state)
 {
 	struct world *world = *state;
@@ -657,6 +725,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_reads_everything),
 		TEST(test_follows_changes),
+		TEST(test_older_wishes),
 		TEST(test_script_with_times),
 		TEST(test_old_library),
 		TEST(test_function_the_driver_lacks),
@@ -679,6 +748,8 @@ int main(void)
 		TEST(test_hung_thread_is_left_behind),
 		TEST(test_free_at_once),
 		TEST(test_release_and_resume),
+		TEST(test_release_again_at_once),
+		TEST(test_opening_is_not_released),
 		TEST(test_options_are_checked),
 	};
 
