@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Table pools: two rows that always exist, whatever an old file lacks.
+ * Table pools: two rows that always exist, whatever a file lacks: reading gives a missing
+ * one its defaults, a change writes it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -127,7 +128,12 @@ static int pool_set(struct registry *registry, const char *sql, int64_t value, u
 	result = registry_change_begin(registry, "change");
 	if (result != 0)
 		return result;
-	result = registry_run(registry, "change", sql, "it", value, letter);
+	result = registry_run(registry, "change",
+	                      "INSERT OR IGNORE INTO pools (pool_id, pool_name) "
+	                      "VALUES (?1, 'Pool ' || ?1)",
+	                      "t", letter);
+	if (result == 0)
+		result = registry_run(registry, "change", sql, "it", value, letter);
 	return registry_change_end(registry, "change", result);
 }
 

@@ -441,6 +441,9 @@ def test_pools(registered):
     assert registered.vm(UUID2)["job_timeout_ms"] == 0
     registered.ok("set-enabled", "--pool=B", "--enabled=yes")
     assert registered.json("show-pool", "--pool=B")["enabled"] is True
+    registered.sql("DELETE FROM pools WHERE pool_id = 'B'")
+    assert registered.json("set-enabled", "--pool=B", "--enabled=no")["enabled"] is False
+    assert registered.json("show-pool", "--pool=B")["enabled"] is False
 
 
 def test_quarantine(registered):
