@@ -187,6 +187,8 @@ static bool settings_check(struct admin *admin, enum admin_exit *status)
 
 static enum admin_exit finish(struct admin *admin, enum admin_exit status)
 {
+	if (admin->registry && registry_warning(admin->registry))
+		admin_note("%s", registry_warning(admin->registry));
 	if (admin->changed)
 		tell_mediator(admin);
 	if (admin->json && admin->result) {

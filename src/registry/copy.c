@@ -21,20 +21,20 @@ static void database_closep(sqlite3 **db)
 	sqlite3_close(*db);
 }
 
-int copy_sync_directory(const char *path)
+void copy_sync_directory(struct registry *registry, const char *path)
 {
-	char *name CLEANUP(freep) = strdup(path);
-	int fd CLEANUP(closep) = -1;
+	CLEANUP(freep) char *copy = strdup(path);
+	const char *directory = copy ? dirname(copy) : ".";
+	CLEANUP(closep) int fd = copy ? open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
-	if (!name)
-		return -ENOMEM;
-	fd = open(dirname(name), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
 	/* Some file systems cannot sync directories and need not. */
-	if (fsync(fd) < 0 && errno != EINVAL && errno != EROFS)
-		return -errno;
-	return 0;
+	if (fd >= 0 && (fsync(fd) == 0 || errno == EINVAL || errno == EROFS))
+		return;
+	registry_warn(registry,
+	              "%s is written, but a power cut could undo that: the directory %s cannot be "
+	              "synced (%s)%s",
+	              path, directory, strerror(errno),
+	              errno == EACCES ? "; make it readable" : "");
 }
 
 static int fail_errno(struct registry *registry, const char *to, int error)
@@ -146,8 +146,8 @@ int copy_database(struct registry *registry, const char *to, const char *part)
 		return fail_errno(registry, to, result);
 	}
 	unlink(part);
-	result = copy_sync_directory(to);
-	return result < 0 ? fail_errno(registry, to, -result) : 0;
+	copy_sync_directory(registry, to);
+	return 0;
 }
 
 int copy_before_upgrade(struct registry *registry, int64_t version, char **out)

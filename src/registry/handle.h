@@ -48,10 +48,14 @@ struct registry {
 	ino_t inode;
 	char *upgrade_backup;
 	struct registry_error message;
+	struct registry_error warning; /* "" = none */
 };
 
 /* Sets the message and returns @code. */
 int registry_fail(struct registry *registry, int code, const char *format, ...) PRINTF(3, 4);
+
+/* Sets the warning. */
+void registry_warn(struct registry *registry, const char *format, ...) PRINTF(2, 3);
 
 /* The message and code for what SQLite returned; @what completes "cannot ...". */
 int registry_fail_sql(struct registry *registry, int sql_code, const char *what);

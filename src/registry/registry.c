@@ -6,7 +6,8 @@
  * and plain copies understand, writes are rare, and a killed writer's journal is rolled
  * back by whoever opens the file next. With synchronous = FULL, and the directory
  * synced after each commit (or else the removed journal could come back after a power
- * cut and undo it), a quarantine that was reported as stored stays stored.
+ * cut and undo it), a quarantine that was reported as stored stays stored. Where the
+ * directory cannot be synced, what was done is done all the same: that is a warning.
  */
 #include "registry/registry.h"
 
@@ -58,6 +59,15 @@ static const struct {
 	{SQLITE_PERM, REGISTRY_E_DENIED, "permission denied; check owner and mode"},
 	{SQLITE_NOMEM, -ENOMEM, "out of memory"},
 };
+
+void registry_warn(struct registry *registry, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(registry->warning.text, sizeof(registry->warning.text), format, args);
+	va_end(args);
+}
 
 int registry_fail_sql(struct registry *registry, int sql_code, const char *what)
 {
@@ -237,6 +247,13 @@ int registry_changed(struct registry *registry, bool *out)
 
 /* ---- transactions ---- */
 
+static void transaction_undo(struct registry *registry)
+{
+	/* Some errors have ended the transaction already. */
+	if (!sqlite3_get_autocommit(registry->db))
+		sqlite3_exec(registry->db, "ROLLBACK", NULL, NULL, NULL);
+}
+
 static int transaction_begin(struct registry *registry, const char *what)
 {
 	uint32_t counter;
@@ -250,18 +267,15 @@ static int transaction_begin(struct registry *registry, const char *what)
 	if (result != 0)
 		return result;
 	result = change_counter_read(registry, &counter);
-	if (result == 0 && counter != registry->change_counter) {
+	if (result != 0) {
+		transaction_undo(registry);
+		return result;
+	}
+	if (counter != registry->change_counter) {
 		registry->foreign_change = true;
 		registry->change_counter = counter;
 	}
-	return result;
-}
-
-static void transaction_undo(struct registry *registry)
-{
-	/* Some errors have ended the transaction already. */
-	if (!sqlite3_get_autocommit(registry->db))
-		sqlite3_exec(registry->db, "ROLLBACK", NULL, NULL, NULL);
+	return 0;
 }
 
 static int transaction_commit(struct registry *registry, const char *what)
@@ -276,13 +290,14 @@ static int transaction_commit(struct registry *registry, const char *what)
 	}
 	if (registry->in_memory)
 		return 0;
-	/* Ours counts one, if it wrote at all; what is beyond that came after us. */
-	result = change_counter_read(registry, &counter);
-	if (result == 0 && counter != registry->change_counter)
+	/*
+	 * Ours counts one, if it wrote at all; what is beyond that came after us. A count that
+	 * cannot be read makes our change look foreign, and the file be read once more.
+	 */
+	if (change_counter_read(registry, &counter) == 0 && counter != registry->change_counter)
 		registry->change_counter++;
-	if (result == 0)
-		result = copy_sync_directory(registry->path);
-	return result;
+	copy_sync_directory(registry, registry->path);
+	return 0;
 }
 
 int registry_change_begin(struct registry *registry, const char *what)
@@ -502,6 +517,11 @@ const char *registry_path(const struct registry *registry)
 const char *registry_message(const struct registry *registry)
 {
 	return registry->message.text;
+}
+
+const char *registry_warning(const struct registry *registry)
+{
+	return registry->warning.text[0] ? registry->warning.text : NULL;
 }
 
 const char *registry_upgrade_backup(const struct registry *registry)

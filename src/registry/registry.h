@@ -76,6 +76,12 @@ const char *registry_path(const struct registry *registry);
 /* About the last call that did not return 0; valid until the next call. */
 const char *registry_message(const struct registry *registry);
 
+/*
+ * What the changes and backups made so far may lack although they are made, or NULL: a
+ * directory that cannot be synced, so that a power cut could undo them.
+ */
+const char *registry_warning(const struct registry *registry);
+
 /* The backup made by the upgrade in registry_open(), or NULL if none was needed. */
 const char *registry_upgrade_backup(const struct registry *registry);
 
