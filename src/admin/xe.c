@@ -130,6 +130,8 @@ static int spawn(struct xe_run *run, const char *const *argv)
 {
 	int out[2], err[2], result;
 
+	/* Inherited as ignored, it would let the kernel forget how the child ended. */
+	signal(SIGCHLD, SIG_DFL);
 	if (pipe2(out, O_CLOEXEC) < 0)
 		return errno;
 	if (pipe2(err, O_CLOEXEC) < 0) {
@@ -198,7 +200,9 @@ static int run_collect(struct xe_run *run)
 /* Also ends what closed its streams and stayed: the deadline holds for all of it. */
 static int run_reap(struct xe_run *run, int *status)
 {
-	while (waitpid(run->pid, status, WNOHANG) == 0) {
+	pid_t reaped;
+
+	while ((reaped = waitpid(run->pid, status, WNOHANG)) == 0) {
 		if (clock_monotonic_ns() >= run->deadline_ns) {
 			kill(-run->pid, SIGKILL);
 			waitpid(run->pid, status, 0);
@@ -206,18 +210,19 @@ static int run_reap(struct xe_run *run, int *status)
 		}
 		poll(NULL, 0, 5);
 	}
-	return 0;
+	return reaped < 0 ? -errno : 0;
 }
 
 static int run_finish(struct xe_run *run, int64_t timeout_ms, struct xe_error *why)
 {
-	int result, status = 0;
+	int result, reaped, status = 0;
 
 	result = run_collect(run);
 	if (result < 0)
 		run->deadline_ns = 0;
-	if (run_reap(run, &status) < 0 && result == 0)
-		result = -ETIMEDOUT;
+	reaped = run_reap(run, &status);
+	if (result == 0)
+		result = reaped;
 	if (run->out.fd >= 0)
 		close(run->out.fd);
 	if (run->err.fd >= 0)
@@ -225,9 +230,12 @@ static int run_finish(struct xe_run *run, int64_t timeout_ms, struct xe_error *w
 	if (result == -EMSGSIZE)
 		return fail(why, XE_E_UNAVAILABLE, "xe printed more than %d bytes",
 		            XE_OUTPUT_BYTES_MAX);
-	if (result < 0)
+	if (result == -ETIMEDOUT)
 		return fail(why, XE_E_UNAVAILABLE, "xe gave no answer within %g s",
 		            (double)timeout_ms / 1000);
+	if (result < 0)
+		return fail(why, XE_E_UNAVAILABLE, "what became of xe is unknown: %s",
+		            strerror(-result));
 	if (WIFEXITED(status) && WEXITSTATUS(status) == XE_NOT_FOUND_STATUS)
 		return fail(why, XE_E_UNAVAILABLE, "xe cannot be run");
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {

@@ -6,6 +6,7 @@ import copy
 import json
 import pathlib
 import re
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -551,6 +552,14 @@ def test_without_xe_the_registry_decides(registered, mode, said):
     registered.ok("update-vm", f"--vm-uuid={UUID2}", "--name=web")
     said = registered.fails(4, wait, "show-vm", "--vm-name=web")
     assert UUID1 in said and UUID2 in said
+
+
+def test_an_xe_that_fails_is_no_missing_vm(registered):
+    """However vgpu-admin was started: with SIGCHLD ignored the kernel forgets exit statuses."""
+    registered.xe([], "fail")
+    done = registered.run("show-vm", "--vm-name=web",
+                          preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert done.returncode == 0 and b"Connection refused" in done.stderr
 
 
 def test_junk_from_xe(registered):
