@@ -47,7 +47,7 @@ enum admin_exit command_backup(struct admin *admin)
 		path = NULL;
 	if (!path)
 		return admin_fail(admin, ADMIN_FAILED, "out of memory");
-	status = admin_open(admin, REGISTRY_READ);
+	status = admin_open_existing(admin);
 	if (status != ADMIN_DONE)
 		return status;
 	result = registry_backup(admin->registry, path);
@@ -91,7 +91,7 @@ enum admin_exit command_export(struct admin *admin)
 	int result;
 
 	all = json_pack("{s:i, s:o, s:o}", "version", EXPORT_VERSION, "pools", pools, "vms", rows);
-	status = admin_open(admin, REGISTRY_READ);
+	status = admin_open_existing(admin);
 	if (status != ADMIN_DONE)
 		return status;
 	result = pools_to_json(admin, pools);

@@ -87,6 +87,16 @@ enum admin_exit admin_fail_registry(struct admin *admin, int code)
 	                  registry_message(admin->registry));
 }
 
+enum admin_exit admin_open_existing(struct admin *admin)
+{
+	const struct registry_options options = {.mode = REGISTRY_READ};
+	struct registry_error why = {.text = "out of memory"};
+
+	if (registry_open(&admin->registry, admin->db_path, &options, &why) != 0)
+		return admin_fail(admin, ADMIN_FAILED, "%s", why.text);
+	return ADMIN_DONE;
+}
+
 enum admin_exit admin_open(struct admin *admin, enum registry_mode mode)
 {
 	const struct registry_options options = {.mode = mode};

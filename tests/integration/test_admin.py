@@ -734,6 +734,15 @@ def test_backup(registered):
     assert "directory" in registered.fails(1, "backup", "/nonexistent/x")
 
 
+@pytest.mark.parametrize("arguments", [["backup", "copy.db"], ["backup"], ["export"],
+                                       ["export", "all.json"]])
+def test_no_copy_of_what_is_not_there(host, arguments):
+    """A mistyped --db must not look like an empty registry that was saved."""
+    said = host.fails(1, *arguments, cwd=host.path)
+    assert str(host.db) in said and "check the path" in said
+    assert [entry.name for entry in host.path.iterdir()] == ["bin"]
+
+
 def test_export_import(registered, tmp_path):
     registered.ok("set-rate-limit", "--all", "--rate=0.3", "--burst=2")
     registered.ok("quarantine-vm", f"--vm-uuid={UUID2}", "--reason=r")
