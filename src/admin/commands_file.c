@@ -116,20 +116,20 @@ enum admin_exit command_export(struct admin *admin)
 
 /* ---- import ---- */
 
-static enum admin_exit import_quarantine(struct admin *admin, const char *uuid, const json_t *row)
+/* @now: is the VM quarantined? A clearing also forgives fault points, so it must be one. */
+static int import_quarantine(struct admin *admin, const char *uuid, const json_t *row, bool now)
 {
 	const json_t *quarantined = json_object_get(row, "quarantined");
 	const char *why = json_string_value(json_object_get(row, "quarantine_reason"));
 	const char *by = json_string_value(json_object_get(row, "quarantined_by"));
 	int64_t at_s = json_integer_value(json_object_get(row, "quarantined_at"));
-	int result = 0;
 
 	if (json_is_true(quarantined))
-		result = registry_quarantine_set(admin->registry, uuid, at_s,
-		                                 why ? why : "imported", by ? by : "import");
-	else if (json_is_false(quarantined))
-		result = registry_quarantine_clear(admin->registry, uuid);
-	return result == 0 ? ADMIN_DONE : admin_fail_registry(admin, result);
+		return registry_quarantine_set(admin->registry, uuid, at_s, why ? why : "imported",
+		                               by ? by : "import");
+	if (json_is_false(quarantined) && now)
+		return registry_quarantine_clear(admin->registry, uuid);
+	return 0;
 }
 
 static enum admin_exit import_vm(struct admin *admin, const json_t *row)
@@ -137,6 +137,8 @@ static enum admin_exit import_vm(struct admin *admin, const json_t *row)
 	const char *uuid = json_string_value(json_object_get(row, "vm_uuid"));
 	struct registry_vm_change change;
 	char *bad CLEANUP(freep) = NULL;
+	struct registry_vm before;
+	bool quarantined = false;
 	int result;
 
 	if (!uuid || !registry_uuid_valid(uuid))
@@ -144,12 +146,29 @@ static enum admin_exit import_vm(struct admin *admin, const json_t *row)
 	bad = record_change_from_json(row, &change);
 	if (bad)
 		return admin_fail(admin, ADMIN_USAGE, "VM %s: %s", uuid, bad);
-	result = registry_vm_update(admin->registry, uuid, &change);
-	if (result == REGISTRY_E_NOT_FOUND)
+	result = registry_vm_find(admin->registry, uuid, &before);
+	if (result == 0) {
+		quarantined = before.quarantined;
+		registry_vm_clear(&before);
+		result = registry_vm_update(admin->registry, uuid, &change);
+	} else if (result == REGISTRY_E_NOT_FOUND) {
 		result = registry_vm_insert(admin->registry, uuid, &change, NULL);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
-	return import_quarantine(admin, uuid, row);
+	}
+	if (result == 0)
+		result = import_quarantine(admin, uuid, row, quarantined);
+	return result == 0 ? ADMIN_DONE : admin_fail_registry(admin, result);
+}
+
+/* Numbers may have changed places: a VM that gets one gives up its own before any gets its. */
+static enum admin_exit release_vm_id(struct admin *admin, const json_t *row)
+{
+	const char *uuid = json_string_value(json_object_get(row, "vm_uuid"));
+	int result = 0;
+
+	if (uuid && json_object_get(row, "vm_id"))
+		result = registry_vm_release_id(admin->registry, uuid);
+	return result == 0 || result == REGISTRY_E_NOT_FOUND ? ADMIN_DONE
+	                                                     : admin_fail_registry(admin, result);
 }
 
 static enum admin_exit import_pool(struct admin *admin, const json_t *row)
@@ -181,8 +200,6 @@ static enum admin_exit import_rows(struct admin *admin, const json_t *rows,
 	const json_t *row;
 	size_t i;
 
-	if (rows && !json_is_array(rows))
-		return admin_fail(admin, ADMIN_USAGE, "pools and vms must be arrays");
 	/* All of them, so that everything that is wrong is known after one try. */
 	json_array_foreach (rows, i, row) {
 		status = one(admin, row);
@@ -194,19 +211,24 @@ static enum admin_exit import_rows(struct admin *admin, const json_t *rows,
 
 static enum admin_exit import_all(struct admin *admin, const json_t *all)
 {
-	enum admin_exit status, vms;
+	const json_t *pools = json_object_get(all, "pools"), *vms = json_object_get(all, "vms");
+	enum admin_exit status, pools_status;
 	int result;
 
+	if ((pools && !json_is_array(pools)) || (vms && !json_is_array(vms)))
+		return admin_fail(admin, ADMIN_USAGE, "pools and vms must be arrays");
 	status = admin_open(admin, REGISTRY_WRITE);
 	if (status != ADMIN_DONE)
 		return status;
 	result = registry_batch_begin(admin->registry);
 	if (result != 0)
 		return admin_fail_registry(admin, result);
-	status = import_rows(admin, json_object_get(all, "pools"), import_pool);
-	vms = import_rows(admin, json_object_get(all, "vms"), import_vm);
+	pools_status = import_rows(admin, pools, import_pool);
+	status = import_rows(admin, vms, release_vm_id);
 	if (status == ADMIN_DONE)
-		status = vms;
+		status = import_rows(admin, vms, import_vm);
+	if (status == ADMIN_DONE)
+		status = pools_status;
 	result = registry_batch_end(admin->registry, status == ADMIN_DONE);
 	if (result != 0)
 		return admin_fail_registry(admin, result);

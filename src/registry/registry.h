@@ -177,6 +177,12 @@ int registry_vm_insert(struct registry *registry, const char *uuid,
 int registry_vm_update(struct registry *registry, const char *uuid,
                        const struct registry_vm_change *change);
 
+/*
+ * Gives the VM a vm_id that no VM can have, so that its own is free for another. Only
+ * inside a batch that gives it a new one before it ends. REGISTRY_E_NOT_FOUND.
+ */
+int registry_vm_release_id(struct registry *registry, const char *uuid);
+
 /* With its faults. REGISTRY_E_NOT_FOUND. */
 int registry_vm_remove(struct registry *registry, const char *uuid);
 

@@ -581,6 +581,23 @@ int registry_vm_update(struct registry *registry, const char *uuid,
 	return registry_change_end(registry, "change", result);
 }
 
+int registry_vm_release_id(struct registry *registry, const char *uuid)
+{
+	int64_t rowid;
+	int result;
+
+	result = registry_change_begin(registry, "change");
+	if (result != 0)
+		return result;
+	result = registry_vm_rowid(registry, uuid, &rowid);
+	if (result == 0)
+		result = registry_run(registry, "change",
+		                      "UPDATE vms SET vm_id = (SELECT min(0, min(vm_id)) - 1 "
+		                      "FROM vms) WHERE rowid = ?1",
+		                      "i", rowid);
+	return registry_change_end(registry, "change", result);
+}
+
 int registry_vm_remove(struct registry *registry, const char *uuid)
 {
 	int64_t rowid;

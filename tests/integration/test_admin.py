@@ -767,6 +767,37 @@ def test_export_import(registered, tmp_path):
     assert len(registered.json("list-vms")["vms"]) == 2
 
 
+def test_an_unchanged_import_forgives_nothing(registered, tmp_path):
+    target = tmp_path / "all.json"
+    registered.sql("INSERT INTO faults (vm_uuid, at, kind, points) VALUES (?, 1, 'timeout', 3)",
+                   UUID1)
+    registered.ok("export", target)
+    registered.ok("import", target)
+    assert [fault["points"] for fault in registered.vm()["faults"]] == [3]
+    # An import that takes a quarantine away is another matter.
+    registered.ok("quarantine-vm", f"--vm-uuid={UUID1}")
+    registered.ok("import", target)
+    assert not registered.vm()["quarantined"]
+    assert [fault["points"] for fault in registered.vm()["faults"]] == [0]
+
+
+def test_an_import_may_change_numbers_round(registered, tmp_path):
+    data = json.loads(registered.ok("export"))
+    registered.ok("register-vm", f"--vm-uuid={UUID3}", "--name=x", "--vm-id=3")
+    data["vms"].append({"vm_uuid": UUID3})
+    for vm, number in zip(data["vms"], (2, 3, 1)):
+        vm["vm_id"] = number
+    (tmp_path / "all.json").write_text(json.dumps(data))
+    registered.ok("import", tmp_path / "all.json")
+    ids = {vm["vm_uuid"]: vm["vm_id"] for vm in registered.json("list-vms")["vms"]}
+    assert ids == {UUID1: 2, UUID2: 3, UUID3: 1}
+    # One that is not named keeps its own, and nobody else gets it.
+    data["vms"] = [{"vm_uuid": UUID1, "vm_id": 1}]
+    (tmp_path / "all.json").write_text(json.dumps(data))
+    assert UUID3 in registered.fails(1, "import", tmp_path / "all.json")
+    assert registered.vm()["vm_id"] == 2
+
+
 @pytest.mark.parametrize("change,status,said", [
     (lambda d: d["vms"][0].update(weight=1.005), 2, "weight is out of range"),
     (lambda d: d["vms"][0].update(weight="2"), 2, "weight is out of range"),

@@ -534,6 +534,30 @@ static void test_batches(void **state)
 	registry_vms_clear(&vms);
 }
 
+static void test_numbers_change_places(void **state)
+{
+	struct registry_vm_change change = {.fields = REGISTRY_FIELD_VM_ID};
+	struct fixture *f = *state;
+	struct registry_vms vms;
+
+	insert(f, UUID_A, "a");
+	insert(f, UUID_B, "b");
+	assert_int_equal(registry_batch_begin(f->registry), 0);
+	assert_int_equal(registry_vm_release_id(f->registry, UUID_A), 0);
+	assert_int_equal(registry_vm_release_id(f->registry, UUID_B), 0);
+	assert_int_equal(registry_vm_release_id(f->registry, UUID_C), REGISTRY_E_NOT_FOUND);
+	change.vm_id = 2;
+	assert_int_equal(registry_vm_update(f->registry, UUID_A, &change), 0);
+	change.vm_id = 1;
+	assert_int_equal(registry_vm_update(f->registry, UUID_B, &change), 0);
+	assert_int_equal(registry_batch_end(f->registry, true), 0);
+	assert_int_equal(registry_vm_list(f->registry, &vms), 0);
+	assert_string_equal(vms.items[0].uuid, UUID_B);
+	assert_int_equal(vms.items[0].vm_id, 1);
+	assert_int_equal(vms.items[1].vm_id, 2);
+	registry_vms_clear(&vms);
+}
+
 static void test_backup(void **state)
 {
 	struct fixture *f = *state;
