@@ -108,7 +108,7 @@ int registry_batch_end(struct registry *registry, bool keep);
 /* "0f2a..." in canonical form: 36 lower-case characters. */
 bool registry_uuid_valid(const char *text);
 
-/* ---- VMs ---- */
+/* ---- VMs ------------------------------------------------------------------------- */
 
 struct registry_vm {
 	uint32_t vm_id;
@@ -186,7 +186,7 @@ int registry_vm_release_id(struct registry *registry, const char *uuid);
 /* With its faults. REGISTRY_E_NOT_FOUND. */
 int registry_vm_remove(struct registry *registry, const char *uuid);
 
-/* ---- faults and quarantine ---- */
+/* ---- Faults and quarantine ------------------------------------------------------- */
 
 /* @by names the person or "mediator"; @at_s 0 = now. Keeps the first reason if it is set already.
  */
@@ -228,7 +228,7 @@ void registry_faults_clear(struct registry_faults *faults);
 int registry_fault_list(struct registry *registry, const char *uuid, int64_t since_s,
                         struct registry_faults *out);
 
-/* ---- GPUs ---- */
+/* ---- GPUs ------------------------------------------------------------------------ */
 
 /* One reason why a GPU must not get work, until it is taken away. */
 struct registry_gpu_hold_event {
@@ -259,7 +259,7 @@ void registry_gpu_holds_clear(struct registry_gpu_holds *holds);
 
 /* Of all GPUs. The caller clears *@out. */
 int registry_gpu_hold_list(struct registry *registry, struct registry_gpu_holds *out);
-/* ---- pools ---- */
+/* ---- Pools ----------------------------------------------------------------------- */
 
 struct registry_pool {
 	uint32_t pool; /* 0 is A */

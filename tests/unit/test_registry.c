@@ -561,7 +561,7 @@ static void test_numbers_change_places(void **state)
 static void test_backup(void **state)
 {
 	struct fixture *f = *state;
-	struct registry *copy CLEANUP(registry_freep) = NULL;
+	CLEANUP(registry_freep) struct registry *copy = NULL;
 	struct registry_vm vm;
 	char other[128];
 
@@ -578,7 +578,7 @@ static void test_backup(void **state)
 
 static void test_memory(void **state UNUSED)
 {
-	struct registry *registry CLEANUP(registry_freep) = NULL;
+	CLEANUP(registry_freep) struct registry *registry = NULL;
 	struct registry_pools pools;
 	bool changed = true;
 
