@@ -93,15 +93,15 @@ int xe_list_split(struct xe_list *out, const char *text)
 	return 0;
 }
 
-/* ---- Running it ------------------------------------------------------------------ */
+/* ---- running it ---- */
 
 static int spawn_with(struct xe_run *run, const char *const *argv, const int *out, const int *err)
 {
-	CLEANUP(freep) char *path = NULL;
+	char *path CLEANUP(freep) = NULL;
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	char *environment[2];
-	int r;
+	int result;
 
 	if (asprintf(&path, "PATH=%s",
 	             getenv("PATH") ? getenv("PATH") : "/usr/sbin:/usr/bin:/sbin:/bin") < 0) {
@@ -113,40 +113,38 @@ static int spawn_with(struct xe_run *run, const char *const *argv, const int *ou
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-	r = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	if (r == 0)
-		r = posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
-	if (r == 0)
-		r = posix_spawn_file_actions_adddup2(&actions, err[1], STDERR_FILENO);
-	if (r == 0)
-		r = posix_spawnp(&run->pid, argv[0], &actions, &attributes,
-		                 (char *const *)(uintptr_t)argv, environment);
+	result = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	if (result == 0)
+		result = posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
+	if (result == 0)
+		result = posix_spawn_file_actions_adddup2(&actions, err[1], STDERR_FILENO);
+	if (result == 0)
+		result = posix_spawnp(&run->pid, argv[0], &actions, &attributes,
+		                      (char *const *)(uintptr_t)argv, environment);
 	posix_spawnattr_destroy(&attributes);
 	posix_spawn_file_actions_destroy(&actions);
-	return r;
+	return result;
 }
 
 static int spawn(struct xe_run *run, const char *const *argv)
 {
-	int out[2], err[2], r;
+	int out[2], err[2], result;
 
-	/* Inherited as ignored, it would let the kernel forget how the child ended. */
-	signal(SIGCHLD, SIG_DFL);
 	if (pipe2(out, O_CLOEXEC) < 0)
 		return errno;
 	if (pipe2(err, O_CLOEXEC) < 0) {
-		r = errno;
+		result = errno;
 		close(out[0]);
 		close(out[1]);
-		return r;
+		return result;
 	}
-	r = spawn_with(run, argv, out, err);
+	result = spawn_with(run, argv, out, err);
 	close(out[1]);
 	close(err[1]);
-	if (r != 0) {
+	if (result != 0) {
 		close(out[0]);
 		close(err[0]);
-		return r;
+		return result;
 	}
 	run->out.fd = out[0];
 	run->err.fd = err[0];
@@ -200,9 +198,7 @@ static int run_collect(struct xe_run *run)
 /* Also ends what closed its streams and stayed: the deadline holds for all of it. */
 static int run_reap(struct xe_run *run, int *status)
 {
-	pid_t reaped;
-
-	while ((reaped = waitpid(run->pid, status, WNOHANG)) == 0) {
+	while (waitpid(run->pid, status, WNOHANG) == 0) {
 		if (clock_monotonic_ns() >= run->deadline_ns) {
 			kill(-run->pid, SIGKILL);
 			waitpid(run->pid, status, 0);
@@ -210,32 +206,28 @@ static int run_reap(struct xe_run *run, int *status)
 		}
 		poll(NULL, 0, 5);
 	}
-	return reaped < 0 ? -errno : 0;
+	return 0;
 }
 
 static int run_finish(struct xe_run *run, int64_t timeout_ms, struct xe_error *why)
 {
-	int r, reaped, status = 0;
+	int result, status = 0;
 
-	r = run_collect(run);
-	if (r < 0)
+	result = run_collect(run);
+	if (result < 0)
 		run->deadline_ns = 0;
-	reaped = run_reap(run, &status);
-	if (r == 0)
-		r = reaped;
+	if (run_reap(run, &status) < 0 && result == 0)
+		result = -ETIMEDOUT;
 	if (run->out.fd >= 0)
 		close(run->out.fd);
 	if (run->err.fd >= 0)
 		close(run->err.fd);
-	if (r == -EMSGSIZE)
+	if (result == -EMSGSIZE)
 		return fail(why, XE_E_UNAVAILABLE, "xe printed more than %d bytes",
 		            XE_OUTPUT_BYTES_MAX);
-	if (r == -ETIMEDOUT)
+	if (result < 0)
 		return fail(why, XE_E_UNAVAILABLE, "xe gave no answer within %g s",
 		            (double)timeout_ms / 1000);
-	if (r < 0)
-		return fail(why, XE_E_UNAVAILABLE, "what became of xe is unknown: %s",
-		            strerror(-r));
 	if (WIFEXITED(status) && WEXITSTATUS(status) == XE_NOT_FOUND_STATUS)
 		return fail(why, XE_E_UNAVAILABLE, "xe cannot be run");
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
@@ -252,35 +244,35 @@ static int run_finish(struct xe_run *run, int64_t timeout_ms, struct xe_error *w
 /* Runs xe; *@line is what it printed, the caller's to free. */
 static int run_xe(char **line, const char *const *argv, int64_t timeout_ms, struct xe_error *why)
 {
-	CLEANUP(freep) char *text = calloc(1, XE_OUTPUT_BYTES_MAX);
+	char *text CLEANUP(freep) = calloc(1, XE_OUTPUT_BYTES_MAX);
 	char errors[XE_STDERR_BYTES] = "";
 	struct xe_run run = {
 		.out = {.fd = -1, .text = text, .size = XE_OUTPUT_BYTES_MAX},
 		.err = {.fd = -1, .text = errors, .size = sizeof(errors)},
 		.deadline_ns = clock_monotonic_ns() + timeout_ms * NS_PER_MS,
 	};
-	int r;
+	int result;
 
 	if (!text)
 		return -ENOMEM;
-	r = spawn(&run, argv);
-	if (r == ENOENT || r == EACCES)
+	result = spawn(&run, argv);
+	if (result == ENOENT || result == EACCES)
 		return fail(why, XE_E_UNAVAILABLE, "xe is not installed");
-	if (r != 0)
-		return fail(why, XE_E_UNAVAILABLE, "xe cannot be run: %s", strerror(r));
-	r = run_finish(&run, timeout_ms, why);
-	if (r == 0)
+	if (result != 0)
+		return fail(why, XE_E_UNAVAILABLE, "xe cannot be run: %s", strerror(result));
+	result = run_finish(&run, timeout_ms, why);
+	if (result == 0)
 		*line = TAKE_PTR(text);
-	return r;
+	return result;
 }
 
 int xe_find_vms(struct xe_list *out, const char *name, int64_t timeout_ms, struct xe_error *why)
 {
-	CLEANUP(freep) char *argument = NULL;
-	CLEANUP(freep) char *line = NULL;
+	char *argument CLEANUP(freep) = NULL;
+	char *line CLEANUP(freep) = NULL;
 	const char *argv[] = {"xe", "vm-list", NULL, NULL, NULL, NULL, NULL};
 	size_t count = 2;
-	int r;
+	int result;
 
 	if (name) {
 		if (text_has_control(name))
@@ -294,26 +286,26 @@ int xe_find_vms(struct xe_list *out, const char *name, int64_t timeout_ms, struc
 	argv[count++] = "is-control-domain=false";
 	argv[count++] = "params=uuid";
 	argv[count++] = "--minimal";
-	r = run_xe(&line, argv, timeout_ms, why);
-	return r == 0 ? xe_list_split(out, line) : r;
+	result = run_xe(&line, argv, timeout_ms, why);
+	return result == 0 ? xe_list_split(out, line) : result;
 }
 
 int xe_vm_name(char **out, const char *uuid, int64_t timeout_ms, struct xe_error *why)
 {
-	CLEANUP(freep) char *argument = NULL;
-	CLEANUP(freep) char *line = NULL;
+	char *argument CLEANUP(freep) = NULL;
+	char *line CLEANUP(freep) = NULL;
 	const char *argv[] = {"xe", "vm-list", NULL, "params=name-label", "--minimal", NULL};
 	const char *rest;
-	int r;
+	int result;
 
 	if (asprintf(&argument, "uuid=%s", uuid) < 0) {
 		argument = NULL;
 		return -ENOMEM;
 	}
 	argv[2] = argument;
-	r = run_xe(&line, argv, timeout_ms, why);
-	if (r != 0)
-		return r;
+	result = run_xe(&line, argv, timeout_ms, why);
+	if (result != 0)
+		return result;
 	rest = line;
 	*out = NULL;
 	if (*rest) { /* NOLINT(clang-analyzer-core.NullDereference): set by run_xe() */

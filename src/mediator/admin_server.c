@@ -256,7 +256,7 @@ int admin_server_new(struct admin_server **out, struct event_base *base, const c
 	server->fd = -1;
 	TAILQ_INIT(&server->clients);
 	TAILQ_INIT(&server->calls);
-	r = stream_group_new(&server->streams, base, STREAM_STALL_MS);
+	r = stream_group_new(&server->streams, base);
 	if (r == 0)
 		r = socket_listen_unix(&server->fd, path, 0600);
 	if (r < 0)

@@ -534,7 +534,7 @@ int guest_server_new(struct guest_server **out, struct event_base *base,
 	server->legacy.fd = -1;
 	TAILQ_INIT(&server->ports);
 	TAILQ_INIT(&server->unbound);
-	r = stream_group_new(&server->streams, base, STREAM_STALL_MS);
+	r = stream_group_new(&server->streams, base);
 	if (r < 0)
 		return r;
 	server->accept_again = event_new(base, -1, 0, on_accept_again, server);

@@ -6,8 +6,7 @@
  * and plain copies understand, writes are rare, and a killed writer's journal is rolled
  * back by whoever opens the file next. With synchronous = FULL, and the directory
  * synced after each commit (or else the removed journal could come back after a power
- * cut and undo it), a quarantine that was reported as stored stays stored. Where the
- * directory cannot be synced, what was done is done all the same: that is a warning.
+ * cut and undo it), a quarantine that was reported as stored stays stored.
  */
 #include "registry/registry.h"
 
@@ -60,15 +59,6 @@ static const struct {
 	{SQLITE_NOMEM, -ENOMEM, "out of memory"},
 };
 
-void registry_warn(struct registry *registry, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(registry->warning.text, sizeof(registry->warning.text), format, args);
-	va_end(args);
-}
-
 int registry_fail_sql(struct registry *registry, int sql_code, const char *what)
 {
 	for (size_t i = 0; i < ARRAY_LEN(sql_errors); i++) {
@@ -101,28 +91,28 @@ static int statement_bind(struct registry *registry, sqlite3_stmt *statement, co
 static int prepare_list(struct registry *registry, sqlite3_stmt **out, const char *what,
                         const char *sql, const char *types, va_list args)
 {
-	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
+	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
 	int code = sqlite3_prepare_v2(registry->db, sql, -1, &statement, NULL);
-	int r;
+	int result;
 
 	if (code != SQLITE_OK)
 		return registry_fail_sql(registry, code, what);
-	r = statement_bind(registry, statement, types, args);
-	if (r == 0)
+	result = statement_bind(registry, statement, types, args);
+	if (result == 0)
 		*out = TAKE_PTR(statement);
-	return r;
+	return result;
 }
 
 int registry_prepare(struct registry *registry, sqlite3_stmt **out, const char *what,
                      const char *sql, const char *types, ...)
 {
 	va_list args;
-	int r;
+	int result;
 
 	va_start(args, types);
-	r = prepare_list(registry, out, what, sql, types, args);
+	result = prepare_list(registry, out, what, sql, types, args);
 	va_end(args);
-	return r;
+	return result;
 }
 
 int registry_step(struct registry *registry, sqlite3_stmt *statement, const char *what, bool *row)
@@ -138,36 +128,36 @@ int registry_step(struct registry *registry, sqlite3_stmt *statement, const char
 int registry_run(struct registry *registry, const char *what, const char *sql, const char *types,
                  ...)
 {
-	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
+	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
 	bool row = true;
 	va_list args;
-	int r;
+	int result;
 
 	va_start(args, types);
-	r = prepare_list(registry, &statement, what, sql, types, args);
+	result = prepare_list(registry, &statement, what, sql, types, args);
 	va_end(args);
-	while (r == 0 && row)
-		r = registry_step(registry, statement, what, &row);
-	return r;
+	while (result == 0 && row)
+		result = registry_step(registry, statement, what, &row);
+	return result;
 }
 
 int registry_query_int(struct registry *registry, int64_t *out, const char *sql, int64_t fallback)
 {
-	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
+	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
 	bool row;
-	int r;
+	int result;
 
-	r = registry_prepare(registry, &statement, "read", sql, "");
-	if (r == 0)
-		r = registry_step(registry, statement, "read", &row);
-	if (r == 0)
+	result = registry_prepare(registry, &statement, "read", sql, "");
+	if (result == 0)
+		result = registry_step(registry, statement, "read", &row);
+	if (result == 0)
 		*out = row && sqlite3_column_type(statement, 0) != SQLITE_NULL
 		               ? sqlite3_column_int64(statement, 0)
 		               : fallback;
-	return r;
+	return result;
 }
 
-char *registry_column_text(sqlite3_stmt *statement, int column, int *r)
+char *registry_column_text(sqlite3_stmt *statement, int column, int *result)
 {
 	const unsigned char *text;
 	char *copy;
@@ -177,11 +167,11 @@ char *registry_column_text(sqlite3_stmt *statement, int column, int *r)
 	text = sqlite3_column_text(statement, column);
 	copy = text ? strdup((const char *)text) : NULL;
 	if (!copy)
-		*r = -ENOMEM;
+		*result = -ENOMEM;
 	return copy;
 }
 
-/* ---- Who changed the file -------------------------------------------------------- */
+/* ---- who changed the file ---- */
 
 /*
  * SQLite counts transactions in the file's header. Read through SQLite's own
@@ -225,7 +215,7 @@ int registry_changed(struct registry *registry, bool *out)
 {
 	uint32_t counter;
 	struct stat file;
-	int r;
+	int result;
 
 	if (registry->in_memory) {
 		*out = false;
@@ -236,16 +226,36 @@ int registry_changed(struct registry *registry, bool *out)
 		return registry_fail(registry, REGISTRY_E_REPLACED,
 		                     "registry %s was moved or replaced while it was open",
 		                     registry->path);
-	r = change_counter_read(registry, &counter);
-	if (r != 0)
-		return r;
+	result = change_counter_read(registry, &counter);
+	if (result != 0)
+		return result;
 	*out = registry->foreign_change || counter != registry->change_counter;
 	registry->foreign_change = false;
 	registry->change_counter = counter;
 	return 0;
 }
 
-/* ---- Transactions ---------------------------------------------------------------- */
+/* ---- transactions ---- */
+
+static int transaction_begin(struct registry *registry, const char *what)
+{
+	uint32_t counter;
+	int result;
+
+	if (registry->mode == REGISTRY_READ)
+		return registry_fail(registry, REGISTRY_E_READ_ONLY,
+		                     "cannot %s registry %s: it was opened for reading only", what,
+		                     registry->path);
+	result = registry_run(registry, what, "BEGIN IMMEDIATE", "");
+	if (result != 0)
+		return result;
+	result = change_counter_read(registry, &counter);
+	if (result == 0 && counter != registry->change_counter) {
+		registry->foreign_change = true;
+		registry->change_counter = counter;
+	}
+	return result;
+}
 
 static void transaction_undo(struct registry *registry)
 {
@@ -254,50 +264,25 @@ static void transaction_undo(struct registry *registry)
 		sqlite3_exec(registry->db, "ROLLBACK", NULL, NULL, NULL);
 }
 
-static int transaction_begin(struct registry *registry, const char *what)
-{
-	uint32_t counter;
-	int r;
-
-	if (registry->mode == REGISTRY_READ)
-		return registry_fail(registry, REGISTRY_E_READ_ONLY,
-		                     "cannot %s registry %s: it was opened for reading only", what,
-		                     registry->path);
-	r = registry_run(registry, what, "BEGIN IMMEDIATE", "");
-	if (r != 0)
-		return r;
-	r = change_counter_read(registry, &counter);
-	if (r != 0) {
-		transaction_undo(registry);
-		return r;
-	}
-	if (counter != registry->change_counter) {
-		registry->foreign_change = true;
-		registry->change_counter = counter;
-	}
-	return 0;
-}
-
 static int transaction_commit(struct registry *registry, const char *what)
 {
 	uint32_t counter;
-	int r;
+	int result;
 
-	r = registry_run(registry, what, "COMMIT", "");
-	if (r != 0) {
+	result = registry_run(registry, what, "COMMIT", "");
+	if (result != 0) {
 		transaction_undo(registry);
-		return r;
+		return result;
 	}
 	if (registry->in_memory)
 		return 0;
-	/*
-	 * Ours counts one, if it wrote at all; what is beyond that came after us. A count that
-	 * cannot be read makes our change look foreign, and the file be read once more.
-	 */
-	if (change_counter_read(registry, &counter) == 0 && counter != registry->change_counter)
+	/* Ours counts one, if it wrote at all; what is beyond that came after us. */
+	result = change_counter_read(registry, &counter);
+	if (result == 0 && counter != registry->change_counter)
 		registry->change_counter++;
-	copy_sync_directory(registry, registry->path);
-	return 0;
+	if (result == 0)
+		result = copy_sync_directory(registry->path);
+	return result;
 }
 
 int registry_change_begin(struct registry *registry, const char *what)
@@ -311,27 +296,27 @@ int registry_change_begin(struct registry *registry, const char *what)
 	return registry_run(registry, what, "SAVEPOINT change", "");
 }
 
-int registry_change_end(struct registry *registry, const char *what, int r)
+int registry_change_end(struct registry *registry, const char *what, int result)
 {
 	if (!registry->in_batch) {
-		if (r == 0)
+		if (result == 0)
 			return transaction_commit(registry, what);
 		transaction_undo(registry);
-		return r;
+		return result;
 	}
-	if (r == 0)
+	if (result == 0)
 		return registry_run(registry, what, "RELEASE change", "");
 	if (!sqlite3_get_autocommit(registry->db))
 		sqlite3_exec(registry->db, "ROLLBACK TO change; RELEASE change", NULL, NULL, NULL);
-	return r;
+	return result;
 }
 
 int registry_batch_begin(struct registry *registry)
 {
-	int r = transaction_begin(registry, "change");
+	int result = transaction_begin(registry, "change");
 
-	registry->in_batch = r == 0;
-	return r;
+	registry->in_batch = result == 0;
+	return result;
 }
 
 int registry_batch_end(struct registry *registry, bool keep)
@@ -344,7 +329,7 @@ int registry_batch_end(struct registry *registry, bool keep)
 	return transaction_commit(registry, "change");
 }
 
-/* ---- Checks ---------------------------------------------------------------------- */
+/* ---- checks ---- */
 
 /* A row with a bad value is that row's problem; this is about the file. */
 static bool check_line_is_damage(const char *line)
@@ -355,16 +340,16 @@ static bool check_line_is_damage(const char *line)
 
 static int check_with(struct registry *registry, const char *pragma)
 {
-	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
+	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
 	bool row;
-	int r;
+	int result;
 
-	r = registry_prepare(registry, &statement, "check", pragma, "");
-	while (r == 0) {
+	result = registry_prepare(registry, &statement, "check", pragma, "");
+	while (result == 0) {
 		const char *line;
 
-		r = registry_step(registry, statement, "check", &row);
-		if (r != 0 || !row)
+		result = registry_step(registry, statement, "check", &row);
+		if (result != 0 || !row)
 			break;
 		line = (const char *)sqlite3_column_text(statement, 0);
 		if (line && check_line_is_damage(line))
@@ -373,7 +358,7 @@ static int check_with(struct registry *registry, const char *pragma)
 			                     "restore a backup of it",
 			                     registry->path, line);
 	}
-	return r;
+	return result;
 }
 
 int registry_check(struct registry *registry)
@@ -383,7 +368,7 @@ int registry_check(struct registry *registry)
 
 int registry_backup(struct registry *registry, const char *path)
 {
-	CLEANUP(freep) char *part = NULL;
+	char *part CLEANUP(freep) = NULL;
 	struct stat existing;
 
 	if (lstat(path, &existing) == 0)
@@ -396,12 +381,12 @@ int registry_backup(struct registry *registry, const char *path)
 	return copy_database(registry, path, part);
 }
 
-/* ---- Opening --------------------------------------------------------------------- */
+/* ---- opening ---- */
 
 /* The plain reasons, in plain words, before SQLite says "unable to open". */
 static int path_check(struct registry *registry)
 {
-	CLEANUP(freep) char *copy = strdup(registry->path);
+	char *copy CLEANUP(freep) = strdup(registry->path);
 	struct stat found;
 	const char *directory;
 
@@ -433,11 +418,11 @@ static int path_check(struct registry *registry)
 static int open_file(struct registry *registry, int busy_timeout_ms)
 {
 	int flags = SQLITE_OPEN_READWRITE;
-	int code, r;
+	int code, result;
 
-	r = registry->in_memory ? 0 : path_check(registry);
-	if (r != 0)
-		return r;
+	result = registry->in_memory ? 0 : path_check(registry);
+	if (result != 0)
+		return result;
 	if (registry->mode == REGISTRY_WRITE)
 		flags |= SQLITE_OPEN_CREATE;
 	code = sqlite3_open_v2(registry->path, &registry->db, flags, NULL);
@@ -451,29 +436,29 @@ static int open_file(struct registry *registry, int busy_timeout_ms)
 static int open_schema(struct registry *registry)
 {
 	enum schema_state state;
-	int r;
+	int result;
 
-	r = schema_state(registry, &state);
-	if (r == 0)
-		r = check_with(registry, "PRAGMA quick_check");
-	if (r != 0)
-		return r;
+	result = schema_state(registry, &state);
+	if (result == 0)
+		result = check_with(registry, "PRAGMA quick_check");
+	if (result != 0)
+		return result;
 	if (registry->mode == REGISTRY_WRITE) {
 		if (sqlite3_db_readonly(registry->db, "main") == 1)
 			return registry_fail_sql(registry, SQLITE_READONLY, "write");
 		/* Only matters for a file that somebody else has set to WAL. */
-		r = registry_run(registry, "open", "PRAGMA journal_mode = DELETE", "");
-		if (r == 0 && state != SCHEMA_STATE_CURRENT)
-			r = schema_upgrade(registry);
+		result = registry_run(registry, "open", "PRAGMA journal_mode = DELETE", "");
+		if (result == 0 && state != SCHEMA_STATE_CURRENT)
+			result = schema_upgrade(registry);
 	}
-	return r == 0 ? schema_inspect(registry) : r;
+	return result == 0 ? schema_inspect(registry) : result;
 }
 
 int registry_open(struct registry **out, const char *path, const struct registry_options *options,
                   struct registry_error *why)
 {
-	CLEANUP(registry_freep) struct registry *registry = calloc(1, sizeof(*registry));
-	int r;
+	struct registry *registry CLEANUP(registry_freep) = calloc(1, sizeof(*registry));
+	int result;
 
 	if (!registry)
 		return -ENOMEM;
@@ -484,15 +469,15 @@ int registry_open(struct registry **out, const char *path, const struct registry
 	registry->path = strdup(path);
 	if (!registry->path)
 		return -ENOMEM;
-	r = open_file(registry, options->busy_timeout_ms);
-	if (r == 0)
-		r = open_schema(registry);
-	if (r == 0)
-		r = file_identify(registry);
-	if (r != 0) {
+	result = open_file(registry, options->busy_timeout_ms);
+	if (result == 0)
+		result = open_schema(registry);
+	if (result == 0)
+		result = file_identify(registry);
+	if (result != 0) {
 		if (why)
 			*why = registry->message;
-		return r;
+		return result;
 	}
 	registry->foreign_change = false;
 	*out = TAKE_PTR(registry);
@@ -517,11 +502,6 @@ const char *registry_path(const struct registry *registry)
 const char *registry_message(const struct registry *registry)
 {
 	return registry->message.text;
-}
-
-const char *registry_warning(const struct registry *registry)
-{
-	return registry->warning.text[0] ? registry->warning.text : NULL;
 }
 
 const char *registry_upgrade_backup(const struct registry *registry)

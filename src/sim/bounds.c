@@ -19,12 +19,13 @@ const char *const rare_path_names[RARE_COUNT] = {
 	[RARE_KEPT_OUT] = "kept out", [RARE_REWEIGHTED] = "reweighted",
 	[RARE_MOVED] = "moved",       [RARE_KILLED] = "killed",
 	[RARE_DIED] = "died",         [RARE_QUARANTINED] = "quarantined",
-	[RARE_LEFT] = "left",
+	[RARE_LEFT] = "left",         [RARE_NEW_RULES] = "new rules",
 };
 
 struct now {
 	struct bounds *bounds;
 	const struct scenario *scenario;
+	const struct scenario_rules *rules;
 	int64_t ns;
 	struct core_vm_stats *stats; /* by VM */
 };
@@ -68,7 +69,7 @@ static int64_t tag(int64_t ns, int32_t phi)
 /* M: how far a start tag can lead virtual time. */
 static int64_t lead_ns(const struct now *now, const struct bounds_vm *vm)
 {
-	return vm->turn_ns + now->scenario->sched.wake_lead_ns;
+	return vm->turn_ns + now->bounds->wake_lead_ns;
 }
 
 /* M + E: how far from its due a VM can be. */
@@ -305,6 +306,21 @@ static void check_shares(struct now *now, uint32_t g)
 	}
 }
 
+/* Under new rules: what was promised under the old ones is not held against them. */
+static void take_rules(struct now *now)
+{
+	struct bounds *bounds = now->bounds;
+	const struct sched_config *sched = &now->rules->core.sched;
+
+	if (memcmp(&bounds->sched, sched, sizeof(*sched)) == 0)
+		return;
+	bounds->rare[RARE_NEW_RULES] += bounds->sched.slice_ns != 0;
+	bounds->sched = *sched;
+	bounds->wake_lead_ns = max_i64(bounds->wake_lead_ns, sched->wake_lead_ns);
+	for (uint32_t i = 0; i < now->scenario->vm_count; i++)
+		bounds->vms[i].excused = true;
+}
+
 static void observe_gpu(struct now *now, const struct world *world, uint32_t g)
 {
 	struct bounds *bounds = now->bounds;
@@ -316,7 +332,7 @@ static void observe_gpu(struct now *now, const struct world *world, uint32_t g)
 	core_gpu_stats(world_core(world), g, &stats);
 	bounds->rare[RARE_BESIDE] += stats.open > 1;
 	bounds->rare[RARE_CROWD] += stats.open > 3;
-	full = stats.open >= (uint32_t)now->scenario->sched.overlap_max;
+	full = stats.open >= (uint32_t)now->rules->core.sched.overlap_max;
 	for (uint32_t i = 0; i < count; i++) {
 		if (!bounds->vms[i].present || bounds->vms[i].gpu != g)
 			continue;
@@ -341,6 +357,7 @@ const char *bounds_observe(void *context, const struct world *world)
 	struct now now = {
 		.bounds = bounds,
 		.scenario = world_scenario(world),
+		.rules = world_rules(world),
 		.ns = world_now_ns(world),
 		.stats = bounds->stats,
 	};
@@ -352,6 +369,7 @@ const char *bounds_observe(void *context, const struct world *world)
 	core_stats(world_core(world), &stats);
 	if (stats.jobs != world_unanswered(world))
 		return "a job was not answered exactly once";
+	take_rules(&now);
 	take_stock(&now, world);
 	for (uint32_t g = 0; g < now.scenario->gpus; g++)
 		observe_gpu(&now, world, g);

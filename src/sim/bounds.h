@@ -31,6 +31,7 @@ enum rare_path {
 	RARE_DIED,        /* a worker died by itself */
 	RARE_QUARANTINED, /* a VM had too many faults */
 	RARE_LEFT,        /* a VM was removed */
+	RARE_NEW_RULES,   /* the configuration changed */
 	RARE_COUNT,
 };
 
@@ -66,7 +67,9 @@ struct bounds_gpu {
 struct bounds {
 	struct bounds_vm vms[SCENARIO_VMS];
 	struct bounds_gpu gpus[2];
-	int64_t unaccounted_ns; /* charged by the GPUs and to no VM that is still there */
+	struct sched_config sched; /* in force */
+	int64_t wake_lead_ns;      /* the most it ever was */
+	int64_t unaccounted_ns;    /* charged by the GPUs and to no VM that is still there */
 	struct core_vm_stats stats[SCENARIO_VMS]; /* as of the last event */
 	/* The least that VM f was ahead of VM m by weight, since m wants the GPU. */
 	int64_t lead_tag[SCENARIO_VMS][SCENARIO_VMS];

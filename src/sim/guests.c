@@ -28,12 +28,12 @@ static int64_t draw_length_ns(struct sim_vm *vm, const struct scenario_vm *what)
 	double mean = (double)what->length_ns, sigma = what->spread_percent / 100.0;
 	double length;
 
-	vm->jobs++;
+	vm->submitted++;
 	if (vm->hang_next) {
 		vm->hang_next = false;
 		return INT64_MAX;
 	}
-	if (what->alternate_every && vm->jobs % what->alternate_every == 0)
+	if (what->alternate_every && vm->submitted % what->alternate_every == 0)
 		return what->alternate_ns;
 	if (what->spread_percent == 0)
 		return what->length_ns;
@@ -57,10 +57,10 @@ static bool is_open_loop(const struct scenario_vm *what)
 
 static struct sim_job *take_job(struct world *world)
 {
-	struct sim_job *job = world->free_jobs;
+	struct sim_job *job = LIST_FIRST(&world->free_jobs);
 
 	if (job) {
-		world->free_jobs = job->next_free;
+		LIST_REMOVE(job, link);
 		return job;
 	}
 	job = malloc(sizeof(*job));
@@ -71,8 +71,8 @@ static struct sim_job *take_job(struct world *world)
 
 void guest_put_job(struct world *world, struct sim_job *job)
 {
-	job->next_free = world->free_jobs;
-	world->free_jobs = job;
+	LIST_REMOVE(job, link);
+	LIST_INSERT_HEAD(&world->free_jobs, job, link);
 }
 
 void guest_submit(struct world *world, uint32_t number)
@@ -87,7 +87,7 @@ void guest_submit(struct world *world, uint32_t number)
 	if (is_open_loop(what))
 		submit_later(world, number, draw_pause_ns(vm, what));
 	if (!core_vm_has_room(world->core, vm->core_vm)) {
-		world->result->vms[number].refused++;
+		world->result->vms[number].refused += world->warm;
 		if (!is_open_loop(what))
 			submit_later(world, number, RETRY_NS);
 		return;
@@ -100,20 +100,68 @@ void guest_submit(struct world *world, uint32_t number)
 	job->faulty = vm->fault_next;
 	vm->fault_next = false;
 	submission.payload = job;
+	LIST_INSERT_HEAD(&vm->jobs, job, link);
 	world->unanswered++;
 	world->error = core_job_submitted(world->core, world->now_ns, vm->core_vm, &submission);
 }
 
-void guest_answered(struct world *world, uint32_t number, const struct core_answer *answer)
+static void record_wait(struct world *world, uint32_t number, int64_t wait_ns)
+{
+	struct world_vm_result *result = &world->result->vms[number];
+
+	if (!world->options->record)
+		return;
+	if (result->wait_count == result->wait_capacity) {
+		uint32_t capacity = result->wait_capacity ? 2 * result->wait_capacity : 1024;
+		int64_t *waits = reallocarray(result->waits_ns, capacity, sizeof(*waits));
+
+		if (!waits) {
+			world->error = -ENOMEM;
+			return;
+		}
+		result->waits_ns = waits;
+		result->wait_capacity = capacity;
+	}
+	result->waits_ns[result->wait_count++] = wait_ns;
+}
+
+void guest_count_unanswered(struct world *world, uint32_t number)
+{
+	const struct sim_job *job;
+
+	/* One that was made never to end would tell nothing. */
+	LIST_FOREACH (job, &world->vms[number].jobs, link)
+		if (job->length_ns != INT64_MAX)
+			record_wait(world, number,
+			            max_i64(0, world->now_ns - job->arrived_ns - job->length_ns));
+}
+
+static void count_answer(struct world *world, uint32_t number, const struct sim_job *job,
+                         enum vgpu_code code)
+{
+	struct world_vm_result *result = &world->result->vms[number];
+
+	if (!world->warm)
+		return;
+	if (code == VGPU_CODE_OK) {
+		result->done++;
+		record_wait(world, number,
+		            world->now_ns - WORLD_RETURN_NS - job->arrived_ns - job->length_ns);
+	} else if (code == VGPU_CODE_RATE_LIMITED) {
+		result->refused++;
+	} else {
+		result->failed++;
+	}
+}
+
+void guest_answered(struct world *world, uint32_t number, struct sim_job *job,
+                    const struct core_answer *answer)
 {
 	const struct scenario_vm *what = &world->scenario->vms[number];
-	struct world_vm_result *result = &world->result->vms[number];
 	int64_t pause_ns = what->load == LOAD_CLOSED ? what->think_ns : 0;
 
-	if (answer->code == VGPU_CODE_RATE_LIMITED)
-		result->refused++;
-	else if (answer->code != VGPU_CODE_OK)
-		result->failed++;
+	count_answer(world, number, job, answer->code);
+	guest_put_job(world, job);
 	if (is_open_loop(what))
 		return;
 	if (answer->code != VGPU_CODE_OK) {

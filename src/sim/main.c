@@ -2,17 +2,17 @@
 /*
  * vgpu-sim: the daemon's core in virtual time, over a model of the GPU.
  *
- * It plays scenarios and compares policies, searches for violations of the
- * scheduler's bounds in random scenarios, and measures what a decision costs.
+ * It plays scenarios and compares policies, searches for violations in random scenarios,
+ * and measures what a decision costs.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sim/bounds.h"
+#include "sim/options.h"
 #include "sim/pick_cost.h"
 #include "sim/proof.h"
 #include "sim/report.h"
@@ -20,128 +20,53 @@
 
 enum { EXIT_USAGE = 2 };
 
-struct options {
-	const struct sim_policy *policy;
-	int compare; /* every policy */
-	int json;
-	int vms;
-	int expect;
-	int check;
-	int pick_cost;
-	const char *svg;
-	int64_t random; /* scenarios; 0 = none */
-	int64_t seed;
-	int64_t decisions;
-};
-
-static void usage(FILE *to)
-{
-	fprintf(to,
-	        "usage: vgpu-sim [--policy NAME | --compare | --expect] [--vms] [--json]"
-	        " [--svg FILE] SCENARIO...\n"
-	        "       vgpu-sim --random N [--seed S] [--decisions D]\n"
-	        "       vgpu-sim --pick-cost\n"
-	        "\nPlays scenario files with the mediator's core over a model of the GPU.\n"
-	        "  --compare       each scenario under every policy\n"
-	        "  --expect        fails where the rule does not reach what a scenario expects\n"
-	        "  --vms           one line a VM as well\n"
-	        "  --json          one object a run\n"
-	        "  --svg FILE      draws GPU time by VM over time of the last run\n"
-	        "  --random N      plays random scenarios, checks every bound after every\n"
-	        "                  event, and shrinks the first that breaks one\n"
-	        "  --decisions D   goes on until D jobs were sent\n"
-	        "  --pick-cost     measures one decision at 10 to 10,000 VMs\n"
-	        "policies:\n");
-	for (const struct sim_policy *policy = sim_policies; policy->name; policy++)
-		fprintf(to, "  %-14s %s\n", policy->name, policy->what);
-}
-
-static const struct sim_policy *find_policy(const char *name)
-{
-	for (const struct sim_policy *policy = sim_policies; policy->name; policy++)
-		if (strcmp(policy->name, name) == 0)
-			return policy;
-	return NULL;
-}
-
-static bool parse_whole(int64_t *out, const char *option, const char *text)
-{
-	char *end;
-
-	errno = 0;
-	*out = strtoll(text, &end, 10);
-	if (errno == 0 && end != text && *end == '\0' && *out >= 0)
-		return true;
-	fprintf(stderr, "vgpu-sim: --%s %s: give a whole number\n", option, text);
-	return false;
-}
-
-static int parse_options(struct options *options, int argc, char **argv)
-{
-	enum { POLICY = 1, SVG, RANDOM, SEED, DECISIONS, HELP };
-	const struct option known[] = {
-		{"json", no_argument, &options->json, 1},
-		{"vms", no_argument, &options->vms, 1},
-		{"compare", no_argument, &options->compare, 1},
-		{"expect", no_argument, &options->expect, 1},
-		{"check", no_argument, &options->check, 1},
-		{"pick-cost", no_argument, &options->pick_cost, 1},
-		{"policy", required_argument, NULL, POLICY},
-		{"svg", required_argument, NULL, SVG},
-		{"random", required_argument, NULL, RANDOM},
-		{"seed", required_argument, NULL, SEED},
-		{"decisions", required_argument, NULL, DECISIONS},
-		{"help", no_argument, NULL, HELP},
-		{NULL, 0, NULL, 0},
-	};
-	int64_t *const numbers[] = {
-		[RANDOM] = &options->random,
-		[SEED] = &options->seed,
-		[DECISIONS] = &options->decisions,
-	};
-	int option, index = 0;
-
-	while ((option = getopt_long(argc, argv, "", known, &index)) != -1) {
-		if (option == '?')
-			return -EINVAL;
-		if (option == HELP) {
-			usage(stdout);
-			exit(EXIT_SUCCESS);
-		}
-		if (option >= RANDOM && !parse_whole(numbers[option], known[index].name, optarg))
-			return -EINVAL;
-		if (option == SVG)
-			options->svg = optarg;
-		if (option == POLICY) {
-			options->policy = find_policy(optarg);
-			if (!options->policy) {
-				fprintf(stderr, "vgpu-sim: no policy %s; see --help\n", optarg);
-				return -EINVAL;
-			}
-		}
-	}
-	return 0;
-}
-
 static int draw(const struct options *options, const struct scenario *scenario, const char *policy,
                 const struct world_result *result)
 {
 	FILE *to = fopen(options->svg, "w");
+	int r = to ? 0 : -errno;
 
-	if (!to) {
-		fprintf(stderr, "vgpu-sim: %s: %s\n", options->svg, strerror(errno));
-		return -errno;
+	if (to) {
+		report_svg(to, scenario, policy, result);
+		if (fclose(to) != 0)
+			r = -errno;
 	}
-	report_svg(to, scenario, policy, result);
-	return fclose(to) == 0 ? 0 : -errno;
+	if (r < 0)
+		fprintf(stderr, "vgpu-sim: %s: %s\n", options->svg, strerror(-r));
+	return r;
 }
 
-static int play(const struct options *options, const struct scenario *scenario,
-                const struct sim_policy *policy)
+/* What was asked for of one run. */
+static int show(const struct options *options, const struct scenario *scenario,
+                const struct sim_policy *policy, struct world_result *result,
+                struct report_summary *worst)
+{
+	struct report_summary summary;
+	int r = 0;
+
+	report_summarize(&summary, scenario, result);
+	report_worst(worst, &summary);
+	if (options->json) {
+		json_t *object = report_json(scenario, policy->name, &summary, result);
+
+		json_dumpf(object, stdout, JSON_COMPACT);
+		putchar('\n');
+		json_decref(object);
+	} else if (options->vms) {
+		report_vms(stdout, scenario, result);
+	}
+	if (options->expect)
+		r = report_expect(stderr, scenario, policy, &summary);
+	if (options->svg && draw(options, scenario, policy->name, result) < 0)
+		r = -EIO;
+	return r;
+}
+
+static int play_seed(const struct options *options, const struct scenario *scenario,
+                     const struct sim_policy *policy, struct report_summary *worst)
 {
 	CLEANUP(freep) struct bounds *bounds = malloc(sizeof(*bounds));
 	struct world_options how = {.policy = policy, .record = true};
-	struct report_summary summary;
 	struct world_result result;
 	int r = -ENOMEM;
 
@@ -159,68 +84,102 @@ static int play(const struct options *options, const struct scenario *scenario,
 	if (result.violation) {
 		fprintf(stderr, "%s: at %" PRId64 " ns: %s\n", scenario->name, result.violation_ns,
 		        result.violation);
-		world_result_fini(&result);
-		return -EPROTO;
-	}
-	if (options->json) {
-		json_t *object = report_json(scenario, policy->name, &result);
-
-		json_dumpf(object, stdout, JSON_COMPACT);
-		putchar('\n');
-		json_decref(object);
+		r = -EPROTO;
 	} else {
-		report_summarize(&summary, scenario, &result);
-		report_line(stdout, scenario, policy->name, &summary);
-		if (options->vms)
-			report_vms(stdout, scenario, &result);
-		if (options->expect && policy == &sim_policies[0])
-			r = report_expect(stderr, scenario, &summary);
+		r = show(options, scenario, policy, &result, worst);
 	}
-	fflush(stdout);
-	if (r == 0 && options->svg)
-		r = draw(options, scenario, policy->name, &result);
 	world_result_fini(&result);
 	return r;
 }
 
+/* All seeds are played, whatever one of them does not reach. */
+static int play(const struct options *options, struct scenario *scenario,
+                const struct sim_policy *policy)
+{
+	struct report_summary worst = report_best;
+	uint64_t first = scenario->seed;
+	int r = 0;
+
+	for (int64_t i = 0; i < options->seeds; i++) {
+		scenario->seed = first + (uint64_t)i;
+		if (play_seed(options, scenario, policy, &worst) < 0)
+			r = -EPROTO;
+	}
+	scenario->seed = first;
+	if (!options->json)
+		report_line(stdout, scenario, policy->name, &worst);
+	fflush(stdout);
+	return r;
+}
+
+static bool wanted(const struct options *options, const struct scenario *scenario,
+                   const struct sim_policy *policy)
+{
+	if (options->policy)
+		return policy == options->policy;
+	if (options->compare)
+		return true;
+	return options->expect ? scenario_expects(scenario, policy) : policy == &sim_policies[0];
+}
+
 static int play_file(const struct options *options, const char *path)
 {
-	struct scenario *scenario = calloc(1, sizeof(*scenario));
+	CLEANUP(freep) struct scenario *scenario = calloc(1, sizeof(*scenario));
 	int r = -ENOMEM;
 
 	if (scenario)
 		r = scenario_read(scenario, path);
-	for (const struct sim_policy *policy = sim_policies; r == 0 && policy->name; policy++)
-		if (options->compare || options->policy == policy)
-			r = play(options, scenario, policy);
-	free(scenario);
+	if (r < 0)
+		return r;
+	for (const struct sim_policy *policy = sim_policies; policy->name; policy++) {
+		if (wanted(options, scenario, policy) && play(options, scenario, policy) < 0)
+			r = -EPROTO;
+	}
 	return r;
+}
+
+static int play_files(const struct options *options)
+{
+	int r = 0;
+
+	if (!options->json)
+		report_heading(stdout);
+	for (char **file = options->files; *file; file++) {
+		if (play_file(options, *file) < 0)
+			r = -EPROTO;
+	}
+	return r;
+}
+
+static int do_as_asked(const struct options *options)
+{
+	if (options->pick_cost)
+		return pick_cost_report(stdout);
+	if (options->show)
+		return proof_show(stdout, (uint64_t)options->seed);
+	if (options->random || options->decisions)
+		return proof_run(stdout, (uint64_t)options->seed, options->random,
+		                 options->decisions);
+	return play_files(options);
 }
 
 int main(int argc, char **argv)
 {
-	struct options options = {.policy = &sim_policies[0], .seed = 1};
-	int status = EXIT_SUCCESS;
+	struct options options;
 
-	if (parse_options(&options, argc, argv) < 0) {
-		usage(stderr);
+	if (options_parse(&options, argc, argv) < 0)
+		return EXIT_USAGE;
+	if (options.help || options.version) {
+		if (options.help)
+			options_help(stdout);
+		else
+			puts("vgpu-sim " VGPU_VERSION);
+		return EXIT_SUCCESS;
+	}
+	if (!options.pick_cost && !options.show && !options.random && !options.decisions &&
+	    !*options.files) {
+		fprintf(stderr, "vgpu-sim: which scenario? (see --help)\n");
 		return EXIT_USAGE;
 	}
-	if (options.pick_cost)
-		return pick_cost_report(stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-	if (options.random || options.decisions)
-		return proof_run(stdout, (uint64_t)options.seed, options.random,
-		                 options.decisions) == 0
-		               ? EXIT_SUCCESS
-		               : EXIT_FAILURE;
-	if (optind == argc) {
-		usage(stderr);
-		return EXIT_USAGE;
-	}
-	if (!options.json)
-		report_heading(stdout);
-	for (int i = optind; i < argc; i++)
-		if (play_file(&options, argv[i]) < 0)
-			status = EXIT_FAILURE;
-	return status;
+	return do_as_asked(&options) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

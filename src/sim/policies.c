@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/queue.h>
 
 #include "base/util.h"
@@ -244,10 +245,18 @@ static const char *check(const struct sched *sched UNUSED)
 const struct sched_policy sched_driver = POLICY("driver", next_for_driver);
 const struct sched_policy sched_urgency = POLICY("urgency", next_by_urgency);
 
-const struct sim_policy sim_policies[] = {
+const struct sim_policy sim_policies[SIM_POLICIES + 1] = {
 	{"fair", "the rule: fair queuing over charged GPU time", &sched_fair, false},
 	{"exclusive", "the rule with one open turn at a time", &sched_fair, true},
 	{"driver", "the hardware alone: everything is sent at once", &sched_driver, false},
 	{"urgency", "priority x weight x depth x waiting, largest first", &sched_urgency, false},
 	{NULL, NULL, NULL, false},
 };
+
+const struct sim_policy *sim_policy_find(const char *name)
+{
+	for (const struct sim_policy *policy = sim_policies; policy->name; policy++)
+		if (strcmp(policy->name, name) == 0)
+			return policy;
+	return NULL;
+}

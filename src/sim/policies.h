@@ -25,7 +25,12 @@ struct sim_policy {
 	bool exclusive; /* with overlap_max 1 */
 };
 
+enum { SIM_POLICIES = 4 };
+
 /* Ended by a NULL name. */
-extern const struct sim_policy sim_policies[];
+extern const struct sim_policy sim_policies[SIM_POLICIES + 1];
+
+/* The policy of that name, or NULL. */
+const struct sim_policy *sim_policy_find(const char *name);
 
 #endif

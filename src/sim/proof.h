@@ -17,4 +17,7 @@
  */
 int proof_run(FILE *to, uint64_t seed, int64_t scenarios, int64_t decisions);
 
+/* Prints the scenario of a seed. Returns 0 or -ENOMEM. */
+int proof_show(FILE *to, uint64_t seed);
+
 #endif

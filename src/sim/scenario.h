@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the simulator plays: VMs, what they submit, what goes wrong, and when.
+ * What the simulator plays: VMs, what they submit, what goes wrong, when, and what must
+ * come of it.
  *
- * Read from ini files and written as such, so that a scenario that a random search
- * found can be kept and played again. tests/scenarios/README explains the keys.
+ * Read from files and written as such, so that a scenario that a random search found can
+ * be kept and played again. tests/scenarios/README.md explains sections and keys.
  */
 #ifndef SIM_SCENARIO_H
 #define SIM_SCENARIO_H
@@ -13,8 +14,9 @@
 #include <stdio.h>
 
 #include "base/util.h"
-#include "core/schedule/sched.h"
+#include "core/core.h"
 #include "core/settings.h"
+#include "sim/policies.h"
 
 enum {
 	SCENARIO_VMS = 64,
@@ -30,10 +32,19 @@ enum load {
 	LOAD_COUNT,
 };
 
+/* What of a VM is compared with what should be. */
+enum counts {
+	COUNTS_SHARE,   /* how much it gets, beside others of that kind */
+	COUNTS_WAIT,    /* how long its jobs wait */
+	COUNTS_NOTHING, /* it is there for the others' sake */
+	COUNTS_COUNT,
+};
+
 struct scenario_vm {
 	char name[SCENARIO_NAME];
 	struct vm_settings settings;
 	enum load load;
+	enum counts counts;
 	uint32_t outstanding;
 	int64_t think_ns;
 	int64_t period_ns;
@@ -44,35 +55,62 @@ struct scenario_vm {
 	int64_t join_ns;
 	int64_t leave_ns; /* 0 = stays */
 	uint32_t stream;  /* of random numbers; 0 = its place among the VMs */
-	bool light;       /* left out of the shares; how long it waits is what counts */
 };
 
+/* A number of a file: stored = written * scale. */
+struct scenario_number {
+	const char *key;
+	int64_t scale;
+	int64_t min, max; /* as written */
+	enum { NUMBER_I64, NUMBER_I32, NUMBER_U32, NUMBER_U64 } kind;
+	size_t offset;
+};
+
+/* What may change while a scenario plays. */
+struct scenario_rules {
+	struct core_config core;
+	int64_t worker_start_ns;
+	int64_t worker_reap_ns; /* from kill to gone */
+};
+
+/* The rows of struct scenario_rules, ended by a NULL key. */
+extern const struct scenario_number scenario_rule_numbers[];
+
 enum happening {
-	HAPPENS_WEIGHT,     /* value: hundredths */
+	HAPPENS_SETTING,    /* field, value: of the VM */
 	HAPPENS_PRIORITY,   /* value: enum vgpu_priority */
 	HAPPENS_POOL,       /* value: 0 or 1 */
-	HAPPENS_HANG,       /* the next job never ends */
-	HAPPENS_FAULT,      /* the next job fails on the GPU */
-	HAPPENS_DEATH,      /* the worker dies */
+	HAPPENS_HANG,       /* the VM's next job never ends */
+	HAPPENS_FAULT,      /* the VM's next job fails on the GPU */
+	HAPPENS_DEATH,      /* the VM's worker dies */
 	HAPPENS_DRAIN,      /* value: 1 drains the VM's GPU, 0 gives it back */
 	HAPPENS_QUARANTINE, /* value: 1 quarantines the VM, 0 clears it */
+	HAPPENS_RULE,       /* number, value: no VM's */
 	HAPPENS_COUNT,
 };
 
 struct scenario_event {
 	int64_t at_ns;
+	int64_t every_ns; /* again and again; 0 = once */
 	uint32_t vm;
 	enum happening what;
-	int64_t value;
+	const struct setting_field *field;
+	const struct scenario_number *number;
+	int64_t value; /* stored */
 };
 
-/* What the fair rule must reach, for `vgpu-sim --expect`; 0 = no matter. */
+/* In thousandths of the unit that its key names. */
+struct scenario_range {
+	int64_t least, most;
+	bool set;
+};
+
+/* What a policy must reach; the figures are those of struct report_summary. */
 struct scenario_expect {
-	int64_t busy_permille;      /* at least */
-	int64_t kept_permille;      /* at least, by the VMs that share */
-	int64_t error_permille;     /* of charged shares, at most */
-	int64_t gpu_error_permille; /* of shares of GPU time, at most */
-	int64_t wait_p99_ns;        /* of the light VMs, at most */
+	struct scenario_range busy_percent, kept_percent;
+	struct scenario_range share_error_percent, gpu_error_percent, least_percent;
+	struct scenario_range failed_jobs;
+	struct scenario_range wait_p50_ms, wait_p99_ms, wait_max_ms;
 };
 
 struct scenario {
@@ -81,18 +119,15 @@ struct scenario {
 	int64_t duration_ns;
 	int64_t warmup_ns; /* not counted in any figure */
 	uint32_t gpus;     /* pool A on GPU 0, pool B on the last one */
-	int64_t worker_start_ns;
-	int64_t worker_reap_ns; /* from kill to gone */
-	int64_t job_timeout_ns;
-	struct sched_config sched;
-	struct scenario_expect expect;
+	struct scenario_rules rules;
+	struct scenario_expect expect[SIM_POLICIES];
 	struct scenario_vm vms[SCENARIO_VMS];
 	uint32_t vm_count;
 	struct scenario_event events[SCENARIO_EVENTS];
 	uint32_t event_count;
 };
 
-/* No VMs, 20 s, the scheduler's defaults. */
+/* No VMs, 20 s, the mediator's defaults. */
 void scenario_init(struct scenario *scenario);
 /* A VM with the defaults of the format. */
 void scenario_vm_init(struct scenario_vm *vm);
@@ -100,7 +135,14 @@ void scenario_vm_init(struct scenario_vm *vm);
 /* Returns 0, or a negative errno after having said on stderr what is wrong where. */
 int scenario_read(struct scenario *out, const char *path);
 
+/* Whether it says what the policy must reach. */
+bool scenario_expects(const struct scenario *scenario, const struct sim_policy *policy);
+
 /* Writes what scenario_read() reads. */
 void scenario_write(const struct scenario *scenario, FILE *to);
+
+/* The number, as stored, where its row says in @base. */
+int64_t scenario_get(const void *base, const struct scenario_number *number);
+void scenario_put(void *base, const struct scenario_number *number, int64_t value);
 
 #endif

@@ -28,7 +28,6 @@ struct dated {
 	uint64_t generation;
 	uint64_t job;
 	int64_t length_ns;
-	int64_t arrived_ns;
 	bool faulty;
 };
 

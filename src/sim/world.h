@@ -20,13 +20,20 @@ enum { WORLD_BUCKETS = 240 }; /* of a timeline picture */
 
 /* What became of one VM, without the warm-up. */
 struct world_vm_result {
-	int64_t charged_ns;  /* by the policy */
-	int64_t occupied_ns; /* of the GPU, what it took to turn to it included */
-	int64_t useful_ns;   /* its jobs ran */
+	int64_t charged_ns;     /* by the policy */
+	int64_t occupied_ns;    /* of the GPU, what it took to turn to it included */
+	int64_t useful_ns;      /* its jobs ran */
+	double due_charged_ns;  /* its part by weight of what the VMs that share were charged, */
+	double due_occupied_ns; /* and of the GPU time that they had */
+	int64_t turn_ns;        /* what one turn of it can be charged at most */
 	uint64_t done;
 	uint64_t refused;
 	uint64_t failed;
-	int64_t *waits_ns; /* arrival to the end on the GPU, less the job's length */
+	/*
+	 * Arrival to the end on the GPU, less the job's length; with world_options.record.
+	 * Of a job without an answer, so far.
+	 */
+	int64_t *waits_ns;
 	uint32_t wait_count;
 	uint32_t wait_capacity;
 	int64_t occupied_at_ns[WORLD_BUCKETS + 1];
@@ -65,6 +72,7 @@ void world_result_fini(struct world_result *result);
 struct core *world_core(const struct world *world);
 int64_t world_now_ns(const struct world *world);
 const struct scenario *world_scenario(const struct world *world);
+const struct scenario_rules *world_rules(const struct world *world);
 /* Jobs handed to the core and not yet answered. */
 uint32_t world_unanswered(const struct world *world);
 /* The VM's number in the core, or false while it is not there. */

@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from paths import ADMIN, CLIENT, MEDIATOR, ROOT, WORKER
+from paths import ADMIN, CLIENT, MEDIATOR, ROOT, SIM, WORKER
 
 EXAMPLE = ROOT / "deploy" / "mediator.conf"
 LIMIT_S = 60
@@ -187,13 +187,21 @@ def test_commands_in_the_docs_exist():
             run(ADMIN, "help", name)
 
 
-@pytest.mark.parametrize("program,section", [(MEDIATOR, 8), (WORKER, 8), (CLIENT, 1)],
+@pytest.mark.parametrize("program,section", [(MEDIATOR, 8), (WORKER, 8), (CLIENT, 1), (SIM, 1)],
                          ids=lambda value: getattr(value, "name", None))
 def test_every_option_is_in_the_manual(program, section):
     options = set(re.findall(r"--[a-z-]+", run(program, "--help")))
     manual = page(f"man/{program.name}.{section}").replace("\\-", "-")
     assert len(options) > 5
     assert {option for option in options if option not in manual} == set()
+
+
+def test_every_key_of_a_scenario_is_in_the_manual():
+    keys = re.findall(r'^\t(?:\{|EXPECT\()"([a-z0-9-]+)"', page("src/sim/scenario_keys.c"), re.M)
+    settings = re.findall(r'^\t\{"([a-z-]+)", "', page("src/core/settings.c"), re.M)
+    assert len(keys) > 30 and len(settings) > 5
+    manual = page("man/vgpu-sim.1").replace("\\-", "-")
+    assert {key for key in keys + settings if key not in manual} == set()
 
 
 def test_methods_of_the_admin_socket(mediator):

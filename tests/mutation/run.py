@@ -157,14 +157,14 @@ def prepare(copy):
 
 def build(copy):
     core = [p for p in (copy / "src/core").rglob("*.c") if not p.name.startswith("health")]
-    flags = ["-std=gnu11", "-O1", "-g", "-w", "-D_GNU_SOURCE", f"-I{copy}/src", f"-I{copy}/include"]
+    flags = ["-std=gnu11", "-O1", "-g", "-w", "-D_GNU_SOURCE", "-DVGPU_VERSION=\"mutated\"", f"-I{copy}/src", f"-I{copy}/include"]
     sim = list((copy / "src/sim").glob("*.c"))
     fair = [p for p in core if p.name.startswith(("sched_fair", "run_list"))]
     scripts = [copy / "tests/unit/test_sched_fair.c"]
     lockstep = [copy / "tests/unit" / n for n in ("test_sched_lockstep.c", "sched_naive.c")]
     run_list = [copy / "tests/unit/test_sched_run_list.c", copy / "src/core/schedule/run_list.c"]
     for out, sources, libraries in [
-        ("vgpu-sim", sim + core, ["-linih", "-ljansson", "-lm"]),
+        ("vgpu-sim", sim + core, ["-ljansson", "-lm"]),
         ("test_sched_fair", scripts + fair, ["-lcmocka"]),
         ("test_sched_lockstep", lockstep + fair, ["-lcmocka"]),
         ("test_sched_run_list", run_list, ["-lcmocka"]),

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* See scenario_keys.h. */
+#include "sim/scenario_keys.h"
+
+#include <string.h>
+
+#include "base/units.h"
+#include "sim/report.h"
+
+#define SCENARIO(member) offsetof(struct scenario, member)
+#define RULE(member)     offsetof(struct scenario_rules, member)
+#define VM(member)       offsetof(struct scenario_vm, member)
+
+enum { DAY_MS = 86400000 };
+
+#define DAY_US INT64_C(86400000000)
+
+const struct scenario_number scenario_numbers[] = {
+	{"seed", 1, 0, INT64_C(1000000000000000), NUMBER_U64, SCENARIO(seed)},
+	{"duration-ms", NS_PER_MS, 1, DAY_MS, NUMBER_I64, SCENARIO(duration_ns)},
+	{"warmup-ms", NS_PER_MS, 0, DAY_MS, NUMBER_I64, SCENARIO(warmup_ns)},
+	{"gpus", 1, 1, 2, NUMBER_U32, SCENARIO(gpus)},
+	{NULL, 0, 0, 0, NUMBER_I64, 0},
+};
+
+/* Where the mediator has a key of the same meaning, its range. */
+const struct scenario_number scenario_rule_numbers[] = {
+	{"worker-start-us", NS_PER_US, 0, 60000000, NUMBER_I64, RULE(worker_start_ns)},
+	{"worker-reap-us", NS_PER_US, 0, 60000000, NUMBER_I64, RULE(worker_reap_ns)},
+	{"job-timeout-ms", NS_PER_MS, 10, DAY_MS, NUMBER_I64, RULE(core.job_timeout_ns)},
+	{"quantum-us", NS_PER_US, 100, 1000000, NUMBER_I64, RULE(core.sched.quantum_ns)},
+	{"slice-us", NS_PER_US, 100, 100000, NUMBER_I64, RULE(core.sched.slice_ns)},
+	{"handover-us", NS_PER_US, 0, 100000, NUMBER_I64, RULE(core.sched.handover_ns)},
+	{"overlap-max", 1, 1, 32, NUMBER_I32, RULE(core.sched.overlap_max)},
+	{"overlap-after-ms", NS_PER_MS, 0, 10000, NUMBER_I64, RULE(core.sched.overlap_after_ns)},
+	{"wake-lead-ms", NS_PER_MS, 0, 10000, NUMBER_I64, RULE(core.sched.wake_lead_ns)},
+	{"anticipation-us", NS_PER_US, 0, 10000, NUMBER_I64, RULE(core.sched.anticipation_ns)},
+	{"boost-percent", 1, 0, 100, NUMBER_I32, RULE(core.sched.boost_percent)},
+	{NULL, 0, 0, 0, NUMBER_I64, 0},
+};
+
+const struct scenario_number scenario_vm_numbers[] = {
+	{"outstanding", 1, 1, 1000, NUMBER_U32, VM(outstanding)},
+	{"think-us", NS_PER_US, 0, 1000000000, NUMBER_I64, VM(think_ns)},
+	{"period-us", NS_PER_US, 1, 1000000000, NUMBER_I64, VM(period_ns)},
+	{"length-us", NS_PER_US, 0, 1000000000, NUMBER_I64, VM(length_ns)},
+	{"spread-percent", 1, 0, 200, NUMBER_U32, VM(spread_percent)},
+	{"alternate-us", NS_PER_US, 0, 1000000000, NUMBER_I64, VM(alternate_ns)},
+	{"alternate-every", 1, 0, 1000000, NUMBER_U32, VM(alternate_every)},
+	{"join-us", NS_PER_US, 0, DAY_US, NUMBER_I64, VM(join_ns)},
+	{"leave-us", NS_PER_US, 0, DAY_US, NUMBER_I64, VM(leave_ns)},
+	{"stream", 1, 0, UINT32_MAX, NUMBER_U32, VM(stream)},
+	{NULL, 0, 0, 0, NUMBER_I64, 0},
+};
+
+const char *const load_names[LOAD_COUNT] = {
+	[LOAD_BACKLOGGED] = "backlogged",
+	[LOAD_CLOSED] = "closed",
+	[LOAD_PERIODIC] = "periodic",
+	[LOAD_POISSON] = "poisson",
+};
+
+const char *const counts_names[COUNTS_COUNT] = {
+	[COUNTS_SHARE] = "share",
+	[COUNTS_WAIT] = "wait",
+	[COUNTS_NOTHING] = "nothing",
+};
+
+const struct happening_word happening_words[HAPPENS_COUNT] = {
+	[HAPPENS_SETTING] = {NULL, ARGUMENT_NUMBER, false},
+	[HAPPENS_PRIORITY] = {"priority", ARGUMENT_PRIORITY, false},
+	[HAPPENS_POOL] = {"pool", ARGUMENT_POOL, false},
+	[HAPPENS_HANG] = {"hang", ARGUMENT_NONE, false},
+	[HAPPENS_FAULT] = {"fault", ARGUMENT_NONE, false},
+	[HAPPENS_DEATH] = {"death", ARGUMENT_NONE, false},
+	[HAPPENS_DRAIN] = {"drain", ARGUMENT_SWITCH, false},
+	[HAPPENS_QUARANTINE] = {"quarantine", ARGUMENT_SWITCH, false},
+	[HAPPENS_RULE] = {NULL, ARGUMENT_NUMBER, true},
+};
+
+#define EXPECT(key, member, of_waits)                                     \
+	{                                                                 \
+		key, offsetof(struct scenario_expect, member),            \
+			offsetof(struct report_summary, member), of_waits \
+	}
+
+const struct expect_row expect_rows[] = {
+	EXPECT("busy-percent", busy_percent, false),
+	EXPECT("kept-percent", kept_percent, false),
+	EXPECT("share-error-percent", share_error_percent, false),
+	EXPECT("gpu-error-percent", gpu_error_percent, false),
+	EXPECT("least-percent", least_percent, false),
+	EXPECT("failed-jobs", failed_jobs, false),
+	EXPECT("wait-p50-ms", wait_p50_ms, true),
+	EXPECT("wait-p99-ms", wait_p99_ms, true),
+	EXPECT("wait-max-ms", wait_max_ms, true),
+	{NULL, 0, 0, false},
+};
+
+const struct setting_field scenario_range_field = {
+	.scale = 1000,
+	.max = INT64_C(1000000000000),
+};
+
+struct setting_field scenario_number_field(const struct scenario_number *number)
+{
+	return (struct setting_field){
+		.name = number->key,
+		.scale = number->scale,
+		.min = number->min * number->scale,
+		.max = number->max * number->scale,
+	};
+}
+
+int64_t scenario_get(const void *base, const struct scenario_number *number)
+{
+	const void *at = (const char *)base + number->offset;
+
+	switch (number->kind) {
+	case NUMBER_U32:
+		return *(const uint32_t *)at;
+	case NUMBER_I32:
+		return *(const int32_t *)at;
+	case NUMBER_U64:
+	case NUMBER_I64:
+		break;
+	}
+	return *(const int64_t *)at;
+}
+
+void scenario_put(void *base, const struct scenario_number *number, int64_t value)
+{
+	void *at = (char *)base + number->offset;
+
+	switch (number->kind) {
+	case NUMBER_U32:
+		*(uint32_t *)at = (uint32_t)value;
+		return;
+	case NUMBER_I32:
+		*(int32_t *)at = (int32_t)value;
+		return;
+	case NUMBER_U64:
+	case NUMBER_I64:
+		break;
+	}
+	*(int64_t *)at = value;
+}
+
+struct scenario_range *scenario_range_of(struct scenario_expect *expect,
+                                         const struct expect_row *row)
+{
+	return (struct scenario_range *)(void *)((char *)expect + row->range);
+}
+
+const char *scenario_format(char *to, size_t size, const struct setting_field *field,
+                            int64_t stored)
+{
+	setting_format(to, size, field, stored);
+	if (strchr(to, '.')) {
+		size_t length = strlen(to);
+
+		while (to[length - 1] == '0')
+			length--;
+		to[to[length - 1] == '.' ? length - 1 : length] = '\0';
+	}
+	return to;
+}
