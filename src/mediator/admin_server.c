@@ -7,16 +7,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/socket.h>
 
 #include <event2/buffer.h>
-#include <event2/event.h>
 
+#include "base/listener.h"
 #include "base/log.h"
-#include "base/socket.h"
 #include "base/stream.h"
-
-enum { ADMIN_ACCEPT_PAUSE_S = 1 };
 
 struct admin_client {
 	TAILQ_ENTRY(admin_client) link;
@@ -37,10 +33,7 @@ struct admin_server {
 	struct stream_group *streams;
 	const struct admin_method *methods;
 	void *owner;
-	char path[108];
-	int fd;
-	struct event *readable;
-	struct event *accept_again;
+	struct listener *listener;
 	TAILQ_HEAD(, admin_client) clients;
 	TAILQ_HEAD(, admin_call) calls;
 	uint32_t client_count;
@@ -198,35 +191,11 @@ static void on_end(void *owner, int reason UNUSED)
 
 static const struct stream_ops stream_ops = {.data = on_data, .end = on_end};
 
-/* Out of descriptors or memory: it would be tried again at once and for ever. */
-static void accept_failed(struct admin_server *server)
+static void on_accepted(void *owner, int peer)
 {
-	static const struct timeval pause = {.tv_sec = ADMIN_ACCEPT_PAUSE_S};
-
-	if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)
-		return;
-	log_error("admin socket: cannot accept connections: %s", strerror(errno));
-	event_del(server->readable);
-	event_add(server->accept_again, &pause);
-}
-
-static void on_accept_again(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
-{
-	struct admin_server *server = arg;
-
-	event_add(server->readable, NULL);
-}
-
-static void on_accept(evutil_socket_t fd, short what UNUSED, void *arg)
-{
-	struct admin_server *server = arg;
+	struct admin_server *server = owner;
 	struct admin_client *client;
-	int peer = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-	if (peer < 0) {
-		accept_failed(server);
-		return;
-	}
 	client = server->client_count < ADMIN_CLIENTS_MAX ? calloc(1, sizeof(*client)) : NULL;
 	if (!client) {
 		log_warning("admin socket: refused: %d connections are open", ADMIN_CLIENTS_MAX);
@@ -253,19 +222,14 @@ int admin_server_new(struct admin_server **out, struct event_base *base, const c
 		return -ENOMEM;
 	server->methods = methods;
 	server->owner = owner;
-	server->fd = -1;
 	TAILQ_INIT(&server->clients);
 	TAILQ_INIT(&server->calls);
 	r = stream_group_new(&server->streams, base);
 	if (r == 0)
-		r = socket_listen_unix(&server->fd, path, 0600);
+		r = listener_new(&server->listener, base, path, 0600, "admin socket", on_accepted,
+		                 server);
 	if (r < 0)
 		return r;
-	strcpy(server->path, path);
-	server->readable = event_new(base, server->fd, EV_READ | EV_PERSIST, on_accept, server);
-	server->accept_again = event_new(base, -1, 0, on_accept_again, server);
-	if (!server->readable || !server->accept_again || event_add(server->readable, NULL) < 0)
-		return -ENOMEM;
 	*out = TAKE_PTR(server);
 	return 0;
 }
@@ -281,14 +245,7 @@ void admin_server_free(struct admin_server *server)
 		call_free(call);
 	while ((client = TAILQ_FIRST(&server->clients)))
 		client_free(client);
-	if (server->readable)
-		event_free(server->readable);
-	if (server->accept_again)
-		event_free(server->accept_again);
-	if (server->fd >= 0) {
-		unlink(server->path);
-		close(server->fd);
-	}
+	listener_free(server->listener);
 	stream_group_free(server->streams);
 	free(server);
 }

@@ -59,7 +59,7 @@ void admin_call_error(struct admin_call *call, int code, const char *format, ...
 /* A string of @text; where it is no UTF-8, "?" stands for each of its bytes beyond ASCII. */
 json_t *admin_text(const char *text);
 
-/* Ends connections when their answers have left. True when all have. */
+/* Sends what it can now. True when every answer has left. */
 bool admin_server_flush(struct admin_server *server);
 
 #endif

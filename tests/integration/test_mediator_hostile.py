@@ -380,7 +380,7 @@ def test_descriptors_run_out(new_mediator):
         for uuid in uuids[1:]:
             for _ in range(CONNECTIONS_MAX):
                 stack.enter_context(harness.Device(mediator.socket_of(uuid)))
-        mediator.says("cannot accept connections: Too many open files")
+        mediator.says(": cannot accept connections: Too many open files")
         stack.enter_context(mediator.connect_admin())
         mediator.says("admin socket: cannot accept connections")
         first.works()
