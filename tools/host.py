@@ -101,6 +101,11 @@ class Mediator:
         self._process.stdout.close()
         return self._process.wait(STOP_TIMEOUT_S)
 
+    def restart(self):
+        """Ends it and starts it again on the same registry and sockets."""
+        self.stop()
+        self._start()
+
     @property
     def database(self):
         return self.directory / "registry.db"

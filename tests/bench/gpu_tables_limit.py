@@ -38,8 +38,25 @@ def overload_depth(rig, seconds=10):
     return capacity, overloaded
 
 
+def overload_vms(rig, seconds=10):
+    """(capacity, overloaded): Results of 32 VMs that have all of the GPU busy, and of the same
+    with ten times as many jobs each, a queue of two and retries."""
+    names = [f"c{i}" for i in range(CLIENTS)]
+
+    def run(depth, **settings):
+        with rig.session(**{name: dict(settings) for name in names}) as session:
+            return session.load(*((name, {"us": JOB_US, "depth": depth, "retry": 1})
+                                  for name in names), seconds=seconds, ramp=4)
+
+    return run(2), run(20, queue_depth=2)
+
+
 def goodput(result, name):
     return result.vms[name]["done"] / result.seconds
+
+
+def goodput_of_all(result):
+    return sum(vm["done"] for vm in result.vms.values()) / result.seconds
 
 
 def back_pressure(rig, table):
@@ -59,14 +76,25 @@ def back_pressure(rig, table):
 
     def by_rate():
         result = overload_rate(rig)
-        row(f"{CLIENTS} clients want {10 * RATE}/s, limit {RATE}/s, with retries",
+        row(f"{CLIENTS} jobs at a time want {10 * RATE}/s, limit {RATE}/s, with retries",
             "≥ 99 % of the limit", percent(goodput(result, "limited") / RATE), result)
 
     def by_depth():
         capacity, result = overload_depth(rig)
         full = goodput(capacity, "free")
-        row(f"{CLIENTS} clients without pause, queue of 4, {JOB_US / 1000:g} ms jobs, with retries",
+        row(f"{CLIENTS} jobs at a time without pause, queue of 4, {JOB_US / 1000:g} ms jobs, with retries",
             f"≥ 99 % of {full:.0f}/s", percent(goodput(result, "limited") / full), result)
 
-    for measure in (limited, by_rate, by_depth):
+    def by_vms():
+        capacity, result = overload_vms(rig)
+        full, vms = goodput_of_all(capacity), result.vms.values()
+        table.row(f"{CLIENTS} VMs, each with 20 {JOB_US / 1000:g} ms jobs for a queue of 2, "
+                  "with retries", f"≥ 99 % of {full:.0f}/s",
+                  percent(goodput_of_all(result) / full), sum(vm["refusals"] for vm in vms),
+                  f"{max(vm['refusal_us']['p50'] for vm in vms):.0f} / "
+                  f"{max(vm['refusal_us']['p99'] for vm in vms):.0f} / "
+                  f"{max(vm['refusal_us']['max'] for vm in vms):.0f}",
+                  sum(vm["early_retries"] for vm in vms), sum(map(result.errors, result.vms)))
+
+    for measure in (limited, by_rate, by_depth, by_vms):
         attempt(table, measure.__name__, measure)
