@@ -5,11 +5,11 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include <ini.h>
-
 #include "base/units.h"
+#include "base/util.h"
 
 enum kind {
 	KIND_INTEGER,
@@ -255,35 +255,48 @@ int config_set(struct config *config, const char *name, const char *value,
 	return -EINVAL;
 }
 
-struct reading {
-	struct config *config;
-	struct config_error *error; /* the first one */
-	bool failed;
-};
-
-static int on_line(void *user, const char *section, const char *name, const char *value)
+/* Without the white space around it. */
+static char *strip(char *text)
 {
-	struct reading *reading = user;
+	size_t length;
 
-	if (reading->failed)
-		return 0;
-	reading->failed = true;
-	if (*section) {
-		snprintf(reading->error->text, sizeof(reading->error->text),
-		         "[%.80s]: there are no sections; write key = value lines", section);
-		return 0;
-	}
-	reading->failed = config_set(reading->config, name, value ? value : "", reading->error) < 0;
-	return !reading->failed;
+	text += strspn(text, " \t\r\n");
+	length = strlen(text);
+	while (length && strchr(" \t\r\n", text[length - 1]))
+		length--;
+	text[length] = '\0';
+	return text;
 }
 
+/* One line of the file: `key = value`, a comment, or nothing. */
+static int read_line(struct config *config, char *line, struct config_error *error)
+{
+	char *name = strip(line), *equals = strchr(name, '=');
+
+	if (*name == '\0' || *name == '#')
+		return 0;
+	if (*name == '[') {
+		snprintf(error->text, sizeof(error->text),
+		         "%.80s: there are no sections; write key = value lines", name);
+		return -EINVAL;
+	}
+	if (!equals) {
+		snprintf(error->text, sizeof(error->text), "%.80s: not a key = value line", name);
+		return -EINVAL;
+	}
+	*equals = '\0';
+	return config_set(config, strip(name), strip(equals + 1), error);
+}
+
+/* By hand, since libraries for such files cut lines at 200 bytes or join indented ones. */
 static int read_file(struct config *config, const char *path, bool required,
                      struct config_error *error)
 {
+	CLEANUP(freep) char *line = NULL;
 	struct config_error cause = {""};
-	struct reading reading = {.config = config, .error = &cause};
 	FILE *file = fopen(path, "re");
-	int line;
+	size_t capacity = 0;
+	int number = 0, r = 0;
 
 	if (!file) {
 		if (errno == ENOENT && !required)
@@ -291,20 +304,20 @@ static int read_file(struct config *config, const char *path, bool required,
 		snprintf(error->text, sizeof(error->text), "%s: %s", path, strerror(errno));
 		return -errno;
 	}
-	/* The number of the first wrong line; lines after it are still read. */
-	line = ini_parse_file(file, on_line, &reading);
+	while (r == 0 && getline(&line, &capacity, file) >= 0) {
+		number++;
+		r = read_line(config, line, &cause);
+	}
+	if (r < 0)
+		snprintf(error->text, sizeof(error->text), "%.200s:%d: %.760s", path, number,
+		         cause.text);
 	if (ferror(file)) {
 		snprintf(error->text, sizeof(error->text), "%s: cannot be read: %s", path,
 		         strerror(errno));
-		fclose(file);
-		return -EIO;
+		r = -EIO;
 	}
 	fclose(file);
-	if (line == 0)
-		return 0;
-	snprintf(error->text, sizeof(error->text), "%.200s:%d: %.760s", path, line,
-	         cause.text[0] ? cause.text : "not a `key = value` line");
-	return -EINVAL;
+	return r;
 }
 
 int config_load(struct config *out, const struct config_source *source, struct config_error *error)

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 
 import pytest
 
@@ -31,7 +32,7 @@ SPIN_US = 150_000
         ("backend = gpu\n", 1, ["backend", "gpu", "auto cpu cuda"]),
         ("log_level = loud\n", 1, ["log_level", "loud", "error warning info debug"]),
         ("pool.A.gpus = the first\n", 1, ["pool.A.gpus", "the first", "nvidia-smi -L"]),
-        ("max_workers = 8\n[extra]\nmax_workers = 9\n", 3, ["[extra]", "no sections"]),
+        ("max_workers = 8\n[extra]\nmax_workers = 9\n", 2, ["[extra]", "no sections"]),
         ("max_workers = 8\nmax_workers\n", 2, ["key = value"]),
         ("max_workers = 8\n\xff\xfe = 1\n", 2, ["no such key"]),
         ("listen_dir =\n", 1, ["listen_dir", "a path"]),
@@ -79,6 +80,36 @@ def test_no_such_key_lists_all_keys(new_mediator):
     other.configuration().write_text("x = 1\n")
     said = other.refuses_to_start(status=USAGE)
     assert [key for key in keys if f" {key}" not in said] == []
+
+
+LONG = "/" + "x" * 253
+
+
+@pytest.mark.parametrize(
+    "content, shown",
+    [
+        (f"# {'x' * 197} max_workers = 3\n", {"max_workers": "64"}),
+        ("max_workers = 8\n  9\n", None),
+        (f"reset_command = {LONG}\n", {"reset_command": LONG}),
+        ("max_workers=8\r\n\tquantum_us =5000  \n", {"max_workers": "8", "quantum_us": "5000"}),
+        ("reset_command = /bin/a ; b # c\n", {"reset_command": "/bin/a ; b # c"}),
+        (f"pool.A.gpus = {','.join(f'GPU-{n:08x}-0000-0000-0000-000000000000' for n in range(16))}",
+         {"pool.B.gpus": ""}),
+    ],
+    ids=["long-comment", "indented", "long-value", "white-space", "no-comment-behind", "many-gpus"],
+)
+def test_lines_are_taken_as_they_are(directory, content, shown):
+    """However long, each by itself, with what stands in it."""
+    path = directory / "mediator.conf"
+    path.write_text(content, newline="")
+    done = subprocess.run([harness.PROGRAM, "--config", path, "--show-config"],
+                          capture_output=True, text=True, check=False)
+    if shown is None:
+        assert done.returncode == USAGE and f"{path}:2: 9: not a key = value" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    for key, value in shown.items():
+        assert f"{key} = {value}".rstrip() in [line.rstrip() for line in done.stdout.splitlines()]
 
 
 def test_file_and_options(new_mediator):
