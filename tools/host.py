@@ -147,13 +147,16 @@ class Mediator:
             self.admin("register-vm", f"--vm-uuid={uuid}", f"--name={name}-{number}")
         self.wait_for_sockets(uuids)
 
-    def wait_for_sockets(self, uuids):
+    def wait_until(self, condition, what="what was waited for"):
         deadline = time.monotonic() + READY_TIMEOUT_S
+        while not condition():
+            if time.monotonic() > deadline:
+                raise HostError(f"{what} does not come:\n{self.log_tail()}")
+            time.sleep(0.02)
+
+    def wait_for_sockets(self, uuids):
         for uuid in uuids:
-            while not self.socket_of(uuid).exists():
-                if time.monotonic() > deadline:
-                    raise HostError(f"no socket for VM {uuid}:\n{self.log_tail()}")
-                time.sleep(0.02)
+            self.wait_until(self.socket_of(uuid).exists, f"the socket of VM {uuid}")
 
     def workers(self):
         """Process ids of the workers."""
