@@ -23,7 +23,7 @@ import mediator as host  # noqa: E402
 import wire  # noqa: E402
 
 CLIENT = BUILD / "bin" / "vgpu-client-static"
-STATUS_IDLE = 0
+STATUS_IDLE, STATUS_DONE = 0, 2
 EXIT_NO_MEDIATOR, EXIT_FAILED, EXIT_BUSY, EXIT_QUARANTINED, EXIT_TIMEOUT = 69, 70, 75, 77, 124
 
 
@@ -172,32 +172,47 @@ def test_worker_killed_with_a_job_running(system):
     system.works(guest)
 
 
+def submit(guest, request, request_id):
+    """By hand and without waiting, as a driver does."""
+    guest.check(f"mmio put 0x40 {request.hex()} w4 0x18 {len(request)} w4 0x30 {request_id} w4 0 1")
+
+
 def test_a_guest_that_reboots_never_gets_the_old_answer(system):
+    """The old job still runs when the rebooted guest asks, under the id of the old request."""
     guest, uuid = system.guests[0], system.uuids[0]
-    system.mediator.set_vm(uuid, job_timeout_ms=60000)
-    # Submitted by hand, since nobody is there to wait for the answer.
-    spin = wire.encode_request(wire.OP_SPIN, [1500000])
-    guest.check(f"mmio put 0x40 {spin.hex()} w4 0x18 {len(spin)} w4 0x30 99 w4 0 1")
+    system.mediator.set_vm(uuid, job_timeout_ms=120000)
+    submit(guest, wire.encode_request(wire.OP_SPIN, [25000000]), 99)
     host.wait_for(lambda: system.mediator.vm_status(uuid)["in_flight"] == 1, "a running job")
-    guest.reset()
-    guest.wait_ready()
+    guest.reboot()
     assert int(guest.check("mmio r4 4"), 16) == STATUS_IDLE
-    host.wait_for(lambda: system.mediator.vm_status(uuid)["in_flight"] == 0, "the job's end")
-    assert int(guest.check("mmio r4 4"), 16) == STATUS_IDLE
+    submit(guest, wire.encode_request(wire.OP_CUDA_KERNEL, [100, 200]), 99)
+    state = system.mediator.vm_status(uuid)
+    assert (state["in_flight"], state["queue_depth"]) == (1, 2), "the old job was over too soon"
+    guest.check("mmio wait 60000", 90)
+    status, length, result = (int(guest.check(f"mmio r4 {at}"), 16) for at in (4, 0x1C, 0x460))
+    assert (status, length, result) == (STATUS_DONE, 36, 300)
     system.works(guest)
     system.mediator.set_vm(uuid, job_timeout_ms=0)
 
 
 def test_qemu_killed_with_a_job_running(system):
-    """Last: one guest is gone after it."""
+    """Last: one guest is gone after it. The other one works meanwhile, and does not notice."""
     victim, survivor = system.guests
     uuid = system.uuids[0]
     with concurrent.futures.ThreadPoolExecutor() as pool:
+        done = system.mediator.vm_status(system.uuids[1])["jobs_done"]
+        load = pool.submit(survivor.run, "vgpu-client --json bench --op add --seconds 8", 90)
+        host.wait_for(lambda: system.mediator.vm_status(system.uuids[1])["jobs_done"] > done + 10,
+                      "jobs of the other guest")
         lost = pool.submit(victim.run, "vgpu-client hang", 60)
         host.wait_for(lambda: system.mediator.vm_status(uuid)["in_flight"] == 1, "a running job")
         victim.kill()
         with pytest.raises((GuestError, OSError, AttributeError)):
             lost.result()
+        status, output = load.result()
+    assert status == 0, output
+    result = json.loads(output)
+    assert result["done"] > 0 and result["failed"] == 0
     system.works(survivor)
     host.wait_for(lambda: system.mediator.vm_status(uuid)["connected"] == 0, "a closed connection")
     host.wait_for(lambda: system.mediator.vm_status(uuid)["in_flight"] == 0, "the job's end")
