@@ -25,7 +25,7 @@ import time
 from collections import namedtuple
 
 import wire
-from paths import MEDIATOR, STANDIN, WORKER  # noqa: F401 (STANDIN, WORKER: for tests)
+from paths import MEDIATOR, STANDIN, WORKER, has_sanitizer  # noqa: F401 (STANDIN, WORKER: for tests)
 
 PROGRAM = MEDIATOR  # a test may put another in its place
 
@@ -502,8 +502,7 @@ class Mediator:
     def assert_grown_less(self, before_kib, most_kib):
         """A build with a sanitizer needs several times the memory for the same."""
         grown_kib = self.rss_kib() - before_kib
-        program = PROGRAM.read_bytes()
-        if b"__asan_init" in program or b"__tsan_init" in program:
+        if has_sanitizer(PROGRAM):
             most_kib *= 8
         assert grown_kib < most_kib, f"it has grown by {grown_kib} KiB, not {most_kib} at most"
 

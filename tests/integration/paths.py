@@ -12,3 +12,9 @@ ADMIN = BUILD / "bin" / "vgpu-admin"
 CLIENT = BUILD / "bin" / "vgpu-client"
 SIM = BUILD / "bin" / "vgpu-sim"
 STANDIN = BUILD / "tests" / "standin"
+
+
+def has_sanitizer(program):
+    """Whether it is of a build whose memory and speed mean nothing."""
+    code = program.read_bytes()
+    return b"__asan_init" in code or b"__tsan_init" in code

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from paths import BUILD, MEDIATOR, ROOT
+from paths import BUILD, MEDIATOR, ROOT, has_sanitizer
 
 PROGRAM = """
 #include <stdio.h>
@@ -22,7 +22,7 @@ int main(void)
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    if b"__asan_init" in MEDIATOR.read_bytes() or b"__tsan_init" in MEDIATOR.read_bytes():
+    if has_sanitizer(MEDIATOR):
         pytest.skip("nobody installs a build with a sanitizer")
     root = tmp_path_factory.mktemp("root")
     subprocess.run(["meson", "install", "-C", BUILD, "--no-rebuild", "--destdir", root],

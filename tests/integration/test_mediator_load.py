@@ -17,6 +17,7 @@ import pytest
 
 import mediator as harness
 import wire
+from paths import MEDIATOR, has_sanitizer
 
 VMS = 64
 JOBS = 1000
@@ -148,6 +149,16 @@ def assert_all_done(clients):
     for client in clients:
         assert len(client.codes) == client.jobs, f"VM {client.number}: {len(client.codes)} answers"
         assert client.failed() == {}
+
+
+@pytest.mark.skipif(has_sanitizer(MEDIATOR), reason="a sanitizer's memory means nothing")
+def test_idle_vms_take_little(new_mediator):
+    """64 VMs that are connected, have a worker each and do nothing."""
+    mediator = new_mediator().start(max_workers=VMS)
+    for uuid in mediator.add_vms(*range(1, VMS + 1)):
+        mediator.connect(uuid).works()
+    assert mediator.status()["workers"] == VMS
+    assert mediator.rss_kib() < 16 * 1024
 
 
 def test_every_job_is_answered_once(crowd):

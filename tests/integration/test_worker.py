@@ -152,7 +152,7 @@ def test_residue(backend):
 
 
 @both_backends
-@pytest.mark.parametrize("n, seed", [(1, 0), (3, 1), (64, 7), (65, 0xFFFFFFFF), (130, 12345)])
+@pytest.mark.parametrize("n, seed", [(1, 0), (3, 1), (64, 7), (65, 0xFFFFFFFF), (130, 12345), (1025, 3)])
 def test_sgemm_gives_the_defined_product(backend, n, seed):
     with start(backend) as worker:
         assert worker.results(wire.OP_SGEMM, [n, seed]) == wire.sgemm_results(n, seed)

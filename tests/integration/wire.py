@@ -7,6 +7,7 @@ through it checks the C code against something else than itself. Everything is
 little-endian.
 """
 
+import functools
 import struct
 from collections import namedtuple
 
@@ -226,6 +227,7 @@ def _mix(seed, stream, counter):
     return h ^ (h >> 16)
 
 
+@functools.lru_cache
 def sgemm_results(n, seed):
     """The six result words that SGEMM(n, seed) must give, without multiplying matrices."""
 
