@@ -106,6 +106,9 @@ void admin_note(const char *format, ...) PRINTF(1, 2);
 /* Opens admin->registry. For reading, a missing file counts as a fresh registry. */
 enum admin_exit admin_open(struct admin *admin, enum registry_mode mode);
 
+/* For reading what must be there: a missing file is a failure. */
+enum admin_exit admin_open_existing(struct admin *admin);
+
 /* Reports what the registry said about @code, with the exit status that fits. */
 enum admin_exit admin_fail_registry(struct admin *admin, int code);
 enum admin_exit admin_registry_status(int code);

@@ -49,12 +49,12 @@ static enum check_result check_registry(struct admin *admin, struct finding *fin
 {
 	const struct registry_options options = {.mode = REGISTRY_READ};
 	struct registry_error why = {.text = "out of memory"};
-	int result;
+	int r;
 
-	result = registry_open(&admin->registry, admin->db_path, &options, &why);
-	if (result != 0)
-		return found(finding, result == REGISTRY_E_MISSING ? CHECK_WARNING : CHECK_FAILED,
-		             "%s", why.text);
+	r = registry_open(&admin->registry, admin->db_path, &options, &why);
+	if (r != 0)
+		return found(finding, r == REGISTRY_E_MISSING ? CHECK_WARNING : CHECK_FAILED, "%s",
+		             why.text);
 	if (registry_check(admin->registry) != 0)
 		return found(finding, CHECK_FAILED, "%s", registry_message(admin->registry));
 	return found(finding, CHECK_OK, "%s is sound", admin->db_path);
@@ -62,7 +62,7 @@ static enum check_result check_registry(struct admin *admin, struct finding *fin
 
 static enum check_result check_vms(struct admin *admin, struct finding *finding)
 {
-	struct registry_vms vms CLEANUP(registry_vms_clear) = {.items = NULL};
+	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
 	size_t problems = 0;
 	const char *first = NULL;
 
@@ -84,7 +84,7 @@ static enum check_result check_vms(struct admin *admin, struct finding *finding)
 
 static enum check_result check_mediator(struct admin *admin, struct finding *finding)
 {
-	json_t *result CLEANUP(json_freep) = NULL;
+	CLEANUP(json_freep) json_t *result = NULL;
 	struct link_error why = {.text = "out of memory"};
 	const char *version;
 

@@ -30,15 +30,15 @@ static enum admin_exit apply_one(struct admin *admin, const struct registry_vm *
                                  vm_action action, const void *context, struct outcome *outcome)
 {
 	json_t *row = outcome_row(vm);
-	int result = action(admin, vm->stored_uuid, context);
+	int r = action(admin, vm->stored_uuid, context);
 
-	if (result == 0) {
+	if (r == 0) {
 		json_array_append_new(outcome->changed, row);
 		return ADMIN_DONE;
 	}
 	json_object_set_new(row, "message", record_text(registry_message(admin->registry)));
 	json_array_append_new(outcome->failed, row);
-	return admin_fail_registry(admin, result);
+	return admin_fail_registry(admin, r);
 }
 
 static enum admin_exit outcome_answer(struct admin *admin, struct outcome *outcome,
@@ -62,23 +62,23 @@ static enum admin_exit outcome_answer(struct admin *admin, struct outcome *outco
 static enum admin_exit apply_all(struct admin *admin, const struct registry_vms *vms,
                                  vm_action action, const void *context, const char *done)
 {
-	json_t *changed CLEANUP(json_freep) = json_array();
-	json_t *failed CLEANUP(json_freep) = json_array();
+	CLEANUP(json_freep) json_t *changed = json_array();
+	CLEANUP(json_freep) json_t *failed = json_array();
 	struct outcome outcome = {.changed = changed, .failed = failed};
 	enum admin_exit worst = ADMIN_DONE, status;
-	int result;
+	int r;
 
-	result = registry_batch_begin(admin->registry);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
+	r = registry_batch_begin(admin->registry);
+	if (r != 0)
+		return admin_fail_registry(admin, r);
 	for (size_t i = 0; i < vms->count; i++) {
 		status = apply_one(admin, &vms->items[i], action, context, &outcome);
 		if (status != ADMIN_DONE)
 			worst = vms->count == 1 ? status : ADMIN_FAILED;
 	}
-	result = registry_batch_end(admin->registry, true);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
+	r = registry_batch_end(admin->registry, true);
+	if (r != 0)
+		return admin_fail_registry(admin, r);
 	admin->changed = json_array_size(changed) > 0;
 	status = outcome_answer(admin, &outcome, done);
 	return worst != ADMIN_DONE ? worst : status;
@@ -87,7 +87,7 @@ static enum admin_exit apply_all(struct admin *admin, const struct registry_vms 
 static enum admin_exit apply(struct admin *admin, vm_action action, const void *context,
                              const char *done)
 {
-	struct registry_vms vms CLEANUP(registry_vms_clear) = {.items = NULL};
+	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
 	enum admin_exit status;
 
 	status = admin_open(admin, REGISTRY_WRITE);
@@ -121,7 +121,7 @@ enum admin_exit command_remove_vm(struct admin *admin)
 	return apply(admin, action_remove, NULL, "removed");
 }
 
-/* ---- quarantine ---- */
+/* ---- Quarantine ------------------------------------------------------------------ */
 
 struct quarantine {
 	const char *reason;
@@ -169,18 +169,18 @@ enum admin_exit command_clear_quarantine(struct admin *admin)
 	return apply(admin, action_clear, NULL, "not quarantined, no fault points");
 }
 
-/* ---- pools ---- */
+/* ---- Pools ----------------------------------------------------------------------- */
 
-static enum admin_exit pool_changed(struct admin *admin, uint32_t pool, int result)
+static enum admin_exit pool_changed(struct admin *admin, uint32_t pool, int r)
 {
-	struct registry_pools pools CLEANUP(registry_pools_clear);
+	CLEANUP(registry_pools_clear) struct registry_pools pools;
 	enum admin_exit status;
 
 	memset(&pools, 0, sizeof(pools));
-	if (result == 0)
-		result = registry_pool_list(admin->registry, &pools);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
+	if (r == 0)
+		r = registry_pool_list(admin->registry, &pools);
+	if (r != 0)
+		return admin_fail_registry(admin, r);
 	admin->changed = true;
 	status = admin_answer(admin, record_pool(&pools.items[pool]));
 	if (status == ADMIN_DONE && !admin->json)

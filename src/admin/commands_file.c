@@ -20,10 +20,10 @@ enum { EXPORT_VERSION = 3 };
 static int pools_to_json(struct admin *admin, json_t *pools)
 {
 	struct registry_pools list;
-	int result = registry_pool_list(admin->registry, &list);
+	int r = registry_pool_list(admin->registry, &list);
 
-	if (result != 0)
-		return result;
+	if (r != 0)
+		return r;
 	for (size_t i = 0; i < POOL_COUNT; i++)
 		json_array_append_new(pools, record_pool(&list.items[i]));
 	registry_pools_clear(&list);
@@ -32,12 +32,12 @@ static int pools_to_json(struct admin *admin, json_t *pools)
 
 enum admin_exit command_backup(struct admin *admin)
 {
-	char *path CLEANUP(freep) = NULL;
+	CLEANUP(freep) char *path = NULL;
 	enum admin_exit status;
 	time_t now = time(NULL);
 	char stamp[32];
 	struct tm utc;
-	int result;
+	int r;
 
 	gmtime_r(&now, &utc);
 	strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%S", &utc);
@@ -47,18 +47,18 @@ enum admin_exit command_backup(struct admin *admin)
 		path = NULL;
 	if (!path)
 		return admin_fail(admin, ADMIN_FAILED, "out of memory");
-	status = admin_open(admin, REGISTRY_READ);
+	status = admin_open_existing(admin);
 	if (status != ADMIN_DONE)
 		return status;
-	result = registry_backup(admin->registry, path);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
+	r = registry_backup(admin->registry, path);
+	if (r != 0)
+		return admin_fail_registry(admin, r);
 	if (!admin->json)
 		printf("%s is a copy of %s\n", path, admin->db_path);
 	return admin_answer(admin, json_pack("{s:o}", "backup", record_text(path)));
 }
 
-/* ---- export ---- */
+/* ---- Export ---------------------------------------------------------------------- */
 
 static enum admin_exit export_write(struct admin *admin, const json_t *all)
 {
@@ -84,21 +84,21 @@ static enum admin_exit export_write(struct admin *admin, const json_t *all)
 
 enum admin_exit command_export(struct admin *admin)
 {
-	struct registry_vms vms CLEANUP(registry_vms_clear) = {.items = NULL};
-	json_t *all CLEANUP(json_freep) = NULL;
+	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
+	CLEANUP(json_freep) json_t *all = NULL;
 	json_t *rows = json_array(), *pools = json_array();
 	enum admin_exit status, written;
-	int result;
+	int r;
 
 	all = json_pack("{s:i, s:o, s:o}", "version", EXPORT_VERSION, "pools", pools, "vms", rows);
-	status = admin_open(admin, REGISTRY_READ);
+	status = admin_open_existing(admin);
 	if (status != ADMIN_DONE)
 		return status;
-	result = pools_to_json(admin, pools);
-	if (result == 0)
-		result = registry_vm_list(admin->registry, &vms);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
+	r = pools_to_json(admin, pools);
+	if (r == 0)
+		r = registry_vm_list(admin->registry, &vms);
+	if (r != 0)
+		return admin_fail_registry(admin, r);
 	for (size_t i = 0; i < vms.count; i++) {
 		/* Its bad values would come out as defaults. */
 		if (vms.items[i].problem)
@@ -114,42 +114,60 @@ enum admin_exit command_export(struct admin *admin)
 	return written != ADMIN_DONE ? written : status;
 }
 
-/* ---- import ---- */
+/* ---- Import ---------------------------------------------------------------------- */
 
-static enum admin_exit import_quarantine(struct admin *admin, const char *uuid, const json_t *row)
+/* @now: is the VM quarantined? A clearing also forgives fault points, so it must be one. */
+static int import_quarantine(struct admin *admin, const char *uuid, const json_t *row, bool now)
 {
 	const json_t *quarantined = json_object_get(row, "quarantined");
 	const char *why = json_string_value(json_object_get(row, "quarantine_reason"));
 	const char *by = json_string_value(json_object_get(row, "quarantined_by"));
 	int64_t at_s = json_integer_value(json_object_get(row, "quarantined_at"));
-	int result = 0;
 
 	if (json_is_true(quarantined))
-		result = registry_quarantine_set(admin->registry, uuid, at_s,
-		                                 why ? why : "imported", by ? by : "import");
-	else if (json_is_false(quarantined))
-		result = registry_quarantine_clear(admin->registry, uuid);
-	return result == 0 ? ADMIN_DONE : admin_fail_registry(admin, result);
+		return registry_quarantine_set(admin->registry, uuid, at_s, why ? why : "imported",
+		                               by ? by : "import");
+	if (json_is_false(quarantined) && now)
+		return registry_quarantine_clear(admin->registry, uuid);
+	return 0;
 }
 
 static enum admin_exit import_vm(struct admin *admin, const json_t *row)
 {
 	const char *uuid = json_string_value(json_object_get(row, "vm_uuid"));
 	struct registry_vm_change change;
-	char *bad CLEANUP(freep) = NULL;
-	int result;
+	CLEANUP(freep) char *bad = NULL;
+	struct registry_vm before;
+	bool quarantined = false;
+	int r;
 
 	if (!uuid || !registry_uuid_valid(uuid))
 		return admin_fail(admin, ADMIN_USAGE, "a VM has no vm_uuid that is a UUID");
 	bad = record_change_from_json(row, &change);
 	if (bad)
 		return admin_fail(admin, ADMIN_USAGE, "VM %s: %s", uuid, bad);
-	result = registry_vm_update(admin->registry, uuid, &change);
-	if (result == REGISTRY_E_NOT_FOUND)
-		result = registry_vm_insert(admin->registry, uuid, &change, NULL);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
-	return import_quarantine(admin, uuid, row);
+	r = registry_vm_find(admin->registry, uuid, &before);
+	if (r == 0) {
+		quarantined = before.quarantined;
+		registry_vm_clear(&before);
+		r = registry_vm_update(admin->registry, uuid, &change);
+	} else if (r == REGISTRY_E_NOT_FOUND) {
+		r = registry_vm_insert(admin->registry, uuid, &change, NULL);
+	}
+	if (r == 0)
+		r = import_quarantine(admin, uuid, row, quarantined);
+	return r == 0 ? ADMIN_DONE : admin_fail_registry(admin, r);
+}
+
+/* Numbers may have changed places: a VM that gets one gives up its own before any gets its. */
+static enum admin_exit release_vm_id(struct admin *admin, const json_t *row)
+{
+	const char *uuid = json_string_value(json_object_get(row, "vm_uuid"));
+	int r = 0;
+
+	if (uuid && json_object_get(row, "vm_id"))
+		r = registry_vm_release_id(admin->registry, uuid);
+	return r == 0 || r == REGISTRY_E_NOT_FOUND ? ADMIN_DONE : admin_fail_registry(admin, r);
 }
 
 static enum admin_exit import_pool(struct admin *admin, const json_t *row)
@@ -158,7 +176,7 @@ static enum admin_exit import_pool(struct admin *admin, const json_t *row)
 	const json_t *enabled = json_object_get(row, "enabled");
 	const json_t *timeout = json_object_get(row, "job_timeout_ms");
 	uint32_t pool;
-	int result = 0;
+	int r = 0;
 
 	if (!letter || pool_parse(&pool, letter) < 0)
 		return admin_fail(admin, ADMIN_USAGE, "a pool is neither \"A\" nor \"B\"");
@@ -167,11 +185,10 @@ static enum admin_exit import_pool(struct admin *admin, const json_t *row)
 		                  "pool %s: enabled must be true or false, job_timeout_ms a number",
 		                  letter);
 	if (enabled)
-		result = registry_pool_set_enabled(admin->registry, pool, json_is_true(enabled));
-	if (result == 0 && timeout)
-		result = registry_pool_set_timeout(admin->registry, pool,
-		                                   json_integer_value(timeout));
-	return result == 0 ? ADMIN_DONE : admin_fail_registry(admin, result);
+		r = registry_pool_set_enabled(admin->registry, pool, json_is_true(enabled));
+	if (r == 0 && timeout)
+		r = registry_pool_set_timeout(admin->registry, pool, json_integer_value(timeout));
+	return r == 0 ? ADMIN_DONE : admin_fail_registry(admin, r);
 }
 
 static enum admin_exit import_rows(struct admin *admin, const json_t *rows,
@@ -181,8 +198,6 @@ static enum admin_exit import_rows(struct admin *admin, const json_t *rows,
 	const json_t *row;
 	size_t i;
 
-	if (rows && !json_is_array(rows))
-		return admin_fail(admin, ADMIN_USAGE, "pools and vms must be arrays");
 	/* All of them, so that everything that is wrong is known after one try. */
 	json_array_foreach (rows, i, row) {
 		status = one(admin, row);
@@ -194,22 +209,27 @@ static enum admin_exit import_rows(struct admin *admin, const json_t *rows,
 
 static enum admin_exit import_all(struct admin *admin, const json_t *all)
 {
-	enum admin_exit status, vms;
-	int result;
+	const json_t *pools = json_object_get(all, "pools"), *vms = json_object_get(all, "vms");
+	enum admin_exit status, pools_status;
+	int r;
 
+	if ((pools && !json_is_array(pools)) || (vms && !json_is_array(vms)))
+		return admin_fail(admin, ADMIN_USAGE, "pools and vms must be arrays");
 	status = admin_open(admin, REGISTRY_WRITE);
 	if (status != ADMIN_DONE)
 		return status;
-	result = registry_batch_begin(admin->registry);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
-	status = import_rows(admin, json_object_get(all, "pools"), import_pool);
-	vms = import_rows(admin, json_object_get(all, "vms"), import_vm);
+	r = registry_batch_begin(admin->registry);
+	if (r != 0)
+		return admin_fail_registry(admin, r);
+	pools_status = import_rows(admin, pools, import_pool);
+	status = import_rows(admin, vms, release_vm_id);
 	if (status == ADMIN_DONE)
-		status = vms;
-	result = registry_batch_end(admin->registry, status == ADMIN_DONE);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
+		status = import_rows(admin, vms, import_vm);
+	if (status == ADMIN_DONE)
+		status = pools_status;
+	r = registry_batch_end(admin->registry, status == ADMIN_DONE);
+	if (r != 0)
+		return admin_fail_registry(admin, r);
 	if (status != ADMIN_DONE)
 		admin_note("nothing was imported");
 	return status;
@@ -218,7 +238,7 @@ static enum admin_exit import_all(struct admin *admin, const json_t *all)
 enum admin_exit command_import(struct admin *admin)
 {
 	bool from_stdin = strcmp(admin->argument, "-") == 0;
-	json_t *all CLEANUP(json_freep) = NULL;
+	CLEANUP(json_freep) json_t *all = NULL;
 	enum admin_exit status;
 	json_error_t error;
 	size_t count;

@@ -35,18 +35,18 @@ static const struct column limit_columns[] = {
 static enum admin_exit pools_read(struct admin *admin, struct registry_pools *pools)
 {
 	enum admin_exit status = admin_open(admin, REGISTRY_READ);
-	int result;
+	int r;
 
 	memset(pools, 0, sizeof(*pools));
 	if (status != ADMIN_DONE)
 		return status;
-	result = registry_pool_list(admin->registry, pools);
-	return result == 0 ? ADMIN_DONE : admin_fail_registry(admin, result);
+	r = registry_pool_list(admin->registry, pools);
+	return r == 0 ? ADMIN_DONE : admin_fail_registry(admin, r);
 }
 
 enum admin_exit command_list_pools(struct admin *admin)
 {
-	struct registry_pools pools CLEANUP(registry_pools_clear);
+	CLEANUP(registry_pools_clear) struct registry_pools pools;
 	enum admin_exit status = pools_read(admin, &pools);
 	json_t *rows;
 
@@ -67,8 +67,8 @@ static const struct column pool_vm_columns[] = {
 
 enum admin_exit command_show_pool(struct admin *admin)
 {
-	struct registry_vms vms CLEANUP(registry_vms_clear) = {.items = NULL};
-	struct registry_pools pools CLEANUP(registry_pools_clear);
+	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
+	CLEANUP(registry_pools_clear) struct registry_pools pools;
 	enum admin_exit status;
 	uint32_t pool = 0;
 	json_t *record;
@@ -109,7 +109,7 @@ static enum admin_exit vms_read(struct admin *admin, struct registry_vms *vms)
 
 enum admin_exit command_show_rate_limits(struct admin *admin)
 {
-	struct registry_vms vms CLEANUP(registry_vms_clear) = {.items = NULL};
+	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
 	enum admin_exit status = vms_read(admin, &vms);
 
 	if (status != ADMIN_DONE)
@@ -118,7 +118,7 @@ enum admin_exit command_show_rate_limits(struct admin *admin)
 	                          limit_columns);
 }
 
-/* ---- weights ---- */
+/* ---- Weights --------------------------------------------------------------------- */
 
 /* Weight times the factor of its priority; 0 for a VM that is not served. */
 static int64_t vm_claim(const struct registry_vm *vm, const struct registry_pools *pools)
@@ -131,7 +131,7 @@ static int64_t vm_claim(const struct registry_vm *vm, const struct registry_pool
 /* The share of each VM now, by its UUID, as a running mediator has it; empty without one. */
 static json_t *shares_now(struct admin *admin)
 {
-	json_t *status CLEANUP(json_freep) = NULL;
+	CLEANUP(json_freep) json_t *status = NULL;
 	json_t *shares = json_object();
 	struct link_error why;
 	json_t *vm;
@@ -150,23 +150,23 @@ static json_t *shares_now(struct admin *admin)
 
 enum admin_exit command_show_weights(struct admin *admin)
 {
-	struct registry_vms all CLEANUP(registry_vms_clear) = {.items = NULL};
-	struct registry_vms vms CLEANUP(registry_vms_clear) = {.items = NULL};
-	struct registry_pools pools CLEANUP(registry_pools_clear);
-	json_t *shares CLEANUP(json_freep) = NULL;
+	CLEANUP(registry_vms_clear) struct registry_vms all = {.items = NULL};
+	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
+	CLEANUP(registry_pools_clear) struct registry_pools pools;
+	CLEANUP(json_freep) json_t *shares = NULL;
 	enum admin_exit status;
 	int64_t claims = 0;
 	json_t *rows;
-	int result;
+	int r;
 
 	status = pools_read(admin, &pools);
 	if (status == ADMIN_DONE)
 		status = vms_read(admin, &vms);
 	if (status != ADMIN_DONE)
 		return status;
-	result = registry_vm_list(admin->registry, &all);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
+	r = registry_vm_list(admin->registry, &all);
+	if (r != 0)
+		return admin_fail_registry(admin, r);
 	for (size_t i = 0; i < all.count; i++)
 		claims += vm_claim(&all.items[i], &pools);
 	shares = shares_now(admin);

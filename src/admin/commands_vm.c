@@ -42,12 +42,12 @@ static char *name_from_xe(struct admin *admin, const char *uuid)
 
 enum admin_exit command_register_vm(struct admin *admin)
 {
-	char *uuid CLEANUP(freep) = NULL;
-	char *name CLEANUP(freep) = NULL;
+	CLEANUP(freep) char *uuid = NULL;
+	CLEANUP(freep) char *name = NULL;
 	struct registry_vm_change change;
 	struct registry_vm vm;
 	enum admin_exit status;
-	int result;
+	int r;
 
 	status = record_change_from_options(admin, &change);
 	if (status == ADMIN_DONE)
@@ -64,11 +64,11 @@ enum admin_exit command_register_vm(struct admin *admin)
 		change.name = name;
 		change.fields |= REGISTRY_FIELD_NAME;
 	}
-	result = registry_vm_insert(admin->registry, uuid, &change, NULL);
-	if (result == 0)
-		result = registry_vm_find(admin->registry, uuid, &vm);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
+	r = registry_vm_insert(admin->registry, uuid, &change, NULL);
+	if (r == 0)
+		r = registry_vm_find(admin->registry, uuid, &vm);
+	if (r != 0)
+		return admin_fail_registry(admin, r);
 	admin->changed = true;
 	status = admin_answer(admin, record_vm(&vm));
 	if (status == ADMIN_DONE && !admin->json)
@@ -89,20 +89,20 @@ static json_t *faults_newest(const struct registry_faults *faults)
 
 enum admin_exit command_show_vm(struct admin *admin)
 {
-	struct registry_vms vms CLEANUP(registry_vms_clear) = {.items = NULL};
-	struct registry_faults faults CLEANUP(registry_faults_clear) = {.items = NULL};
+	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
+	CLEANUP(registry_faults_clear) struct registry_faults faults = {.items = NULL};
 	enum admin_exit status;
 	json_t *record;
-	int result;
+	int r;
 
 	status = admin_open(admin, REGISTRY_READ);
 	if (status == ADMIN_DONE)
 		status = select_vms(admin, &vms);
 	if (status != ADMIN_DONE)
 		return status;
-	result = registry_fault_list(admin->registry, vms.items[0].stored_uuid, 0, &faults);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
+	r = registry_fault_list(admin->registry, vms.items[0].stored_uuid, 0, &faults);
+	if (r != 0)
+		return admin_fail_registry(admin, r);
 	record = record_vm(&vms.items[0]);
 	json_object_set_new(record, "faults", faults_newest(&faults));
 	status = admin_answer(admin, record);
@@ -118,7 +118,7 @@ enum admin_exit command_show_vm(struct admin *admin)
 
 enum admin_exit command_list_vms(struct admin *admin)
 {
-	struct registry_vms vms CLEANUP(registry_vms_clear) = {.items = NULL};
+	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
 	enum admin_exit status = ADMIN_DONE;
 
 	if (!admin_given(admin, OPTION_POOL))
@@ -134,7 +134,7 @@ enum admin_exit command_list_vms(struct admin *admin)
 	return status;
 }
 
-/* ---- scan-vms ---- */
+/* ---- Scan-vms -------------------------------------------------------------------- */
 
 static const struct registry_vm *find_registered(const struct registry_vms *vms, const char *uuid)
 {
@@ -159,7 +159,7 @@ static enum admin_exit scan_rows(struct admin *admin, const struct xe_list *foun
 	struct xe_error why = {.text = "out of memory"};
 
 	for (size_t i = 0; i < found->count; i++) {
-		char *name CLEANUP(freep) = NULL;
+		CLEANUP(freep) char *name = NULL;
 
 		if (!registry_uuid_valid(found->items[i]))
 			return admin_fail(admin, ADMIN_FAILED,
@@ -183,19 +183,19 @@ static enum admin_exit scan_rows(struct admin *admin, const struct xe_list *foun
 
 enum admin_exit command_scan_vms(struct admin *admin)
 {
-	struct registry_vms vms CLEANUP(registry_vms_clear) = {.items = NULL};
-	struct xe_list found CLEANUP(xe_list_clear) = {.items = NULL};
+	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
+	CLEANUP(xe_list_clear) struct xe_list found = {.items = NULL};
 	struct xe_error why = {.text = "out of memory"};
-	json_t *rows CLEANUP(json_freep) = json_array();
+	CLEANUP(json_freep) json_t *rows = json_array();
 	enum admin_exit status;
-	int result;
+	int r;
 
 	status = admin_open(admin, REGISTRY_READ);
 	if (status != ADMIN_DONE)
 		return status;
-	result = registry_vm_list(admin->registry, &vms);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
+	r = registry_vm_list(admin->registry, &vms);
+	if (r != 0)
+		return admin_fail_registry(admin, r);
 	if (xe_find_vms(&found, NULL, admin->xe_timeout_ms, &why) != 0)
 		return admin_fail(admin, ADMIN_FAILED,
 		                  "cannot scan: %s; list-vms shows what is registered", why.text);

@@ -66,7 +66,7 @@ static int send_line(int fd, const char *text, size_t length, int64_t deadline_n
 {
 	while (length > 0) {
 		ssize_t sent = send(fd, text, length, MSG_NOSIGNAL);
-		int result;
+		int r;
 
 		if (sent > 0) {
 			text += sent;
@@ -75,9 +75,9 @@ static int send_line(int fd, const char *text, size_t length, int64_t deadline_n
 		}
 		if (errno != EAGAIN && errno != EINTR)
 			return -errno;
-		result = wait_for(fd, POLLOUT, deadline_ns);
-		if (result < 0)
-			return result;
+		r = wait_for(fd, POLLOUT, deadline_ns);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
@@ -103,14 +103,14 @@ static int receive_line(int fd, struct buffer *buffer, int64_t deadline_ns)
 	for (;;) {
 		ssize_t got;
 		char *end;
-		int result = 0;
+		int r = 0;
 
 		if (buffer->size - buffer->used < 2)
-			result = buffer_grow(buffer);
-		if (result == 0)
-			result = wait_for(fd, POLLIN, deadline_ns);
-		if (result < 0)
-			return result;
+			r = buffer_grow(buffer);
+		if (r == 0)
+			r = wait_for(fd, POLLIN, deadline_ns);
+		if (r < 0)
+			return r;
 		got = recv(fd, buffer->text + buffer->used, buffer->size - buffer->used - 1, 0);
 		if (got < 0 && (errno == EAGAIN || errno == EINTR))
 			continue;
@@ -129,35 +129,34 @@ static int exchange(const char *path, const char *line, struct buffer *answer,
                     struct link_error *why)
 {
 	int64_t deadline_ns = clock_monotonic_ns() + LINK_TIMEOUT_MS * NS_PER_MS;
-	int fd CLEANUP(closep) = -1;
-	int result;
+	CLEANUP(closep) int fd = -1;
+	int r;
 
-	result = socket_connect_unix(&fd, path, false);
-	if (result == -ENOENT || result == -ECONNREFUSED)
+	r = socket_connect_unix(&fd, path, false);
+	if (r == -ENOENT || r == -ECONNREFUSED)
 		return fail(why, LINK_E_NOT_RUNNING,
 		            "vgpu-mediator is not running: nobody listens at %s; start it with "
 		            "systemctl start vgpu-mediator, or name its socket with --admin-socket",
 		            path);
-	if (result < 0)
-		return fail(why, LINK_E_BROKEN, "cannot connect to %s: %s", path,
-		            strerror(-result));
-	result = send_line(fd, line, strlen(line), deadline_ns);
-	if (result == 0)
-		result = receive_line(fd, answer, deadline_ns);
-	if (result == -ETIMEDOUT)
+	if (r < 0)
+		return fail(why, LINK_E_BROKEN, "cannot connect to %s: %s", path, strerror(-r));
+	r = send_line(fd, line, strlen(line), deadline_ns);
+	if (r == 0)
+		r = receive_line(fd, answer, deadline_ns);
+	if (r == -ETIMEDOUT)
 		return fail(why, LINK_E_BROKEN,
 		            "vgpu-mediator at %s gave no answer within %d s; its log may say why",
 		            path, LINK_TIMEOUT_MS / 1000);
-	if (result < 0)
+	if (r < 0)
 		return fail(why, LINK_E_BROKEN, "the connection to vgpu-mediator at %s broke: %s",
-		            path, strerror(-result));
+		            path, strerror(-r));
 	return 0;
 }
 
 static int answer_read(json_t **result, const char *method, const struct buffer *answer,
                        struct link_error *why)
 {
-	json_t *root CLEANUP(json_freep) = json_loads(answer->text, 0, NULL);
+	CLEANUP(json_freep) json_t *root = json_loads(answer->text, 0, NULL);
 	json_t *value = json_object_get(root, "result");
 	json_t *error = json_object_get(root, "error");
 	const char *message = json_string_value(json_object_get(error, "message"));
@@ -175,10 +174,10 @@ static int answer_read(json_t **result, const char *method, const struct buffer 
 int link_call(json_t **result, const char *path, const char *method, json_t *params,
               struct link_error *why)
 {
-	struct buffer answer CLEANUP(buffer_freep) = {.text = NULL};
-	json_t *request CLEANUP(json_freep) = NULL;
-	char *text CLEANUP(freep) = NULL;
-	char *line CLEANUP(freep) = NULL;
+	CLEANUP(buffer_freep) struct buffer answer = {.text = NULL};
+	CLEANUP(json_freep) json_t *request = NULL;
+	CLEANUP(freep) char *text = NULL;
+	CLEANUP(freep) char *line = NULL;
 	int code;
 
 	request = params ? json_pack("{s:i, s:s, s:o}", "id", 1, "method", method, "params", params)

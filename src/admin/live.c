@@ -95,7 +95,7 @@ static void print_reasons(const json_t *gpus)
 		json_array_foreach (json_object_get(gpu, "reasons"), j, reason) {
 			const char *message = json_string_value(json_object_get(reason, "message"));
 			const char *remedy = json_string_value(json_object_get(reason, "remedy"));
-			char *text CLEANUP(freep) = text_escape(message ? message : "");
+			CLEANUP(freep) char *text = text_escape(message ? message : "");
 
 			printf("GPU %zu: %s; %s\n", i, text ? text : "", remedy ? remedy : "");
 		}
@@ -142,6 +142,12 @@ enum admin_exit command_live(struct admin *admin)
 	return view_show(admin, admin->command->view);
 }
 
+/* A string for the terminal, the caller's to free; NULL for anything else. */
+static char *printable(const json_t *value)
+{
+	return json_is_string(value) ? text_escape(json_string_value(value)) : NULL;
+}
+
 /* The one answer that is no list of things alike: keys and their values. */
 enum admin_exit command_show_config(struct admin *admin)
 {
@@ -153,8 +159,7 @@ enum admin_exit command_show_config(struct admin *admin)
 	if (status != ADMIN_DONE)
 		return status;
 	json_object_foreach (result, key, value) {
-		char *text CLEANUP(freep) =
-			json_is_string(value) ? text_escape(json_string_value(value)) : NULL;
+		CLEANUP(freep) char *text = printable(value);
 
 		if (text && !admin->json)
 			printf("%s = %s\n", key, text);
@@ -237,8 +242,7 @@ static void print_lines(const char *heading, const json_t *lines)
 	size_t i;
 
 	json_array_foreach (lines, i, line) {
-		char *text CLEANUP(freep) =
-			json_is_string(line) ? text_escape(json_string_value(line)) : NULL;
+		CLEANUP(freep) char *text = printable(line);
 
 		if (text)
 			printf("%s%s\n", heading, text);

@@ -19,15 +19,15 @@ enum { XE_TIMEOUT_DEFAULT_MS = 10000, XE_TIMEOUT_MAX_S = 3600 };
 
 static void say_on_stderr(const char *prefix, const char *message)
 {
-	char *safe CLEANUP(freep) = text_escape(message);
+	CLEANUP(freep) char *safe = text_escape(message);
 
 	fprintf(stderr, "vgpu-admin: %s%s\n", prefix, safe ? safe : "out of memory");
 }
 
 enum admin_exit admin_fail(struct admin *admin, enum admin_exit status, const char *format, ...)
 {
-	char *message CLEANUP(freep) = NULL;
-	char *text CLEANUP(freep) = NULL;
+	CLEANUP(freep) char *message = NULL;
+	CLEANUP(freep) char *text = NULL;
 	va_list args;
 	int length;
 
@@ -53,7 +53,7 @@ enum admin_exit admin_fail(struct admin *admin, enum admin_exit status, const ch
 
 void admin_note(const char *format, ...)
 {
-	char *message CLEANUP(freep) = NULL;
+	CLEANUP(freep) char *message = NULL;
 	va_list args;
 	int length;
 
@@ -87,21 +87,31 @@ enum admin_exit admin_fail_registry(struct admin *admin, int code)
 	                  registry_message(admin->registry));
 }
 
+enum admin_exit admin_open_existing(struct admin *admin)
+{
+	const struct registry_options options = {.mode = REGISTRY_READ};
+	struct registry_error why = {.text = "out of memory"};
+
+	if (registry_open(&admin->registry, admin->db_path, &options, &why) != 0)
+		return admin_fail(admin, ADMIN_FAILED, "%s", why.text);
+	return ADMIN_DONE;
+}
+
 enum admin_exit admin_open(struct admin *admin, enum registry_mode mode)
 {
 	const struct registry_options options = {.mode = mode};
 	const struct registry_options fresh = {.mode = REGISTRY_WRITE};
 	struct registry_error why = {.text = "out of memory"};
-	int result;
+	int r;
 
 	if (admin->registry)
 		return ADMIN_DONE;
-	result = registry_open(&admin->registry, admin->db_path, &options, &why);
-	if (result == REGISTRY_E_MISSING) {
+	r = registry_open(&admin->registry, admin->db_path, &options, &why);
+	if (r == REGISTRY_E_MISSING) {
 		admin_note("%s", why.text);
-		result = registry_open(&admin->registry, ":memory:", &fresh, &why);
+		r = registry_open(&admin->registry, ":memory:", &fresh, &why);
 	}
-	if (result != 0)
+	if (r != 0)
 		return admin_fail(admin, ADMIN_FAILED, "%s", why.text);
 	if (registry_upgrade_backup(admin->registry))
 		admin_note("upgraded %s to version %d; what it was is kept in %s", admin->db_path,
@@ -142,7 +152,7 @@ enum admin_exit admin_answer_table(struct admin *admin, json_t *result, const ch
 /* A running mediator reads the registry again; one that does not run will at its start. */
 static void tell_mediator(struct admin *admin)
 {
-	json_t *result CLEANUP(json_freep) = NULL;
+	CLEANUP(json_freep) json_t *result = NULL;
 	struct link_error why = {.text = "out of memory"};
 	const char *said = "reloaded";
 	int code;
@@ -187,6 +197,8 @@ static bool settings_check(struct admin *admin, enum admin_exit *status)
 
 static enum admin_exit finish(struct admin *admin, enum admin_exit status)
 {
+	if (admin->registry && registry_warning(admin->registry))
+		admin_note("%s", registry_warning(admin->registry));
 	if (admin->changed)
 		tell_mediator(admin);
 	if (admin->json && admin->result) {

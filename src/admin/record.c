@@ -59,7 +59,7 @@ const struct column record_fault_columns[] = {
 
 json_t *record_text(const char *text)
 {
-	char *valid CLEANUP(freep) = text ? text_to_utf8(text) : NULL;
+	CLEANUP(freep) char *valid = text ? text_to_utf8(text) : NULL;
 
 	return valid ? json_string(valid) : json_null();
 }
@@ -141,7 +141,7 @@ json_t *record_fault(const struct registry_fault *fault)
 	return record;
 }
 
-/* ---- options ---- */
+/* ---- Options --------------------------------------------------------------------- */
 
 enum admin_exit record_yes_no(struct admin *admin, enum option_id option, bool *out)
 {
@@ -160,16 +160,16 @@ static enum admin_exit setting_from_option(struct admin *admin, size_t index,
 	const struct setting_field *field = &setting_fields[index];
 	const char *text = admin->values[OPTION_WEIGHT + index];
 	int64_t stored;
-	int result;
+	int r;
 
 	if (!text)
 		return ADMIN_DONE;
-	result = setting_parse(&stored, field, text);
-	if (result < 0)
-		return admin_fail(
-			admin, ADMIN_USAGE, "--%s=%s is %s; allowed is %s", field->name, text,
-			result == -ERANGE ? "out of range" : "not a number of the form wanted",
-			field->range);
+	r = setting_parse(&stored, field, text);
+	if (r < 0)
+		return admin_fail(admin, ADMIN_USAGE, "--%s=%s is %s; allowed is %s", field->name,
+		                  text,
+		                  r == -ERANGE ? "out of range" : "not a number of the form wanted",
+		                  field->range);
 	out->settings |= 1u << index;
 	setting_put(&out->values, field, stored);
 	return ADMIN_DONE;
@@ -224,7 +224,7 @@ enum admin_exit record_change_from_options(struct admin *admin, struct registry_
 	return status;
 }
 
-/* ---- JSON ---- */
+/* ---- JSON ------------------------------------------------------------------------ */
 
 static char *reason(const char *format, ...) PRINTF(1, 2);
 

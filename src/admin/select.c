@@ -16,22 +16,22 @@
 static enum admin_exit name_from_registry(struct admin *admin, const char *name, const char *reason,
                                           char **uuid)
 {
-	struct registry_vms vms CLEANUP(registry_vms_clear) = {.items = NULL};
+	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
 	enum admin_exit status;
-	int result;
+	int r;
 
 	status = admin_open(admin, REGISTRY_READ);
 	if (status != ADMIN_DONE)
 		return status;
-	result = registry_vm_find_name(admin->registry, name, &vms);
-	if (result == REGISTRY_E_NOT_FOUND)
+	r = registry_vm_find_name(admin->registry, name, &vms);
+	if (r == REGISTRY_E_NOT_FOUND)
 		return admin_fail(
 			admin, ADMIN_NO_SUCH_VM,
 			"no VM named \"%s\" in the registry, and xe cannot be asked (%s); "
 			"name the VM with --vm-uuid",
 			name, reason);
-	if (result != 0) {
-		status = admin_fail_registry(admin, result);
+	if (r != 0) {
+		status = admin_fail_registry(admin, r);
 		for (size_t i = 0; i < vms.count; i++)
 			fprintf(stderr, "  %s\n", vms.items[i].stored_uuid);
 		return status;
@@ -44,22 +44,22 @@ static enum admin_exit name_from_registry(struct admin *admin, const char *name,
 
 static enum admin_exit name_resolve(struct admin *admin, const char *name, char **uuid)
 {
-	struct xe_list found CLEANUP(xe_list_clear) = {.items = NULL};
+	CLEANUP(xe_list_clear) struct xe_list found = {.items = NULL};
 	struct xe_error why = {.text = "out of memory"};
-	int result;
+	int r;
 
 	if (*name == '\0')
 		return admin_fail(admin, ADMIN_USAGE, "--vm-name is empty; use --vm-uuid");
-	result = xe_find_vms(&found, name, admin->xe_timeout_ms, &why);
-	if (result == XE_E_CONTROL)
+	r = xe_find_vms(&found, name, admin->xe_timeout_ms, &why);
+	if (r == XE_E_CONTROL)
 		return admin_fail(
 			admin, ADMIN_USAGE,
 			"--vm-name=%s has control characters, which xe must not be given; "
 			"use --vm-uuid",
 			name);
-	if (result == XE_E_UNAVAILABLE)
+	if (r == XE_E_UNAVAILABLE)
 		return name_from_registry(admin, name, why.text, uuid);
-	if (result != 0)
+	if (r != 0)
 		return admin_fail(admin, ADMIN_FAILED, "%s", why.text);
 	for (size_t i = 0; i < found.count; i++) {
 		if (!registry_uuid_valid(found.items[i]))
@@ -143,9 +143,9 @@ enum admin_exit select_uuid(struct admin *admin, char **uuid)
 
 static enum admin_exit select_one(struct admin *admin, struct registry_vms *out)
 {
-	char *uuid CLEANUP(freep) = NULL;
+	CLEANUP(freep) char *uuid = NULL;
 	enum admin_exit status;
-	int result;
+	int r;
 
 	status = select_uuid(admin, &uuid);
 	if (status != ADMIN_DONE)
@@ -153,9 +153,9 @@ static enum admin_exit select_one(struct admin *admin, struct registry_vms *out)
 	out->items = calloc(1, sizeof(*out->items));
 	if (!out->items)
 		return admin_fail(admin, ADMIN_FAILED, "out of memory");
-	result = registry_vm_find(admin->registry, uuid, &out->items[0]);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
+	r = registry_vm_find(admin->registry, uuid, &out->items[0]);
+	if (r != 0)
+		return admin_fail_registry(admin, r);
 	out->count = 1;
 	return ADMIN_DONE;
 }
@@ -165,7 +165,7 @@ enum admin_exit select_vms(struct admin *admin, struct registry_vms *out)
 	enum admin_exit status = selectors_check(admin);
 	uint32_t pool = 0;
 	size_t kept = 0;
-	int result;
+	int r;
 
 	if (status != ADMIN_DONE)
 		return status;
@@ -175,9 +175,9 @@ enum admin_exit select_vms(struct admin *admin, struct registry_vms *out)
 		status = select_pool(admin, &pool);
 	if (status != ADMIN_DONE)
 		return status;
-	result = registry_vm_list(admin->registry, out);
-	if (result != 0)
-		return admin_fail_registry(admin, result);
+	r = registry_vm_list(admin->registry, out);
+	if (r != 0)
+		return admin_fail_registry(admin, r);
 	for (size_t i = 0; !admin_given(admin, OPTION_ALL) && i < out->count; i++) {
 		if (out->items[i].settings.pool == pool) {
 			struct registry_vm vm = out->items[i];

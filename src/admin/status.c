@@ -40,14 +40,14 @@ static json_t *database_status(struct admin *admin, struct registry_vms *vms)
 	struct registry_error why = {.text = "out of memory"};
 	int quarantined = 0, problems = 0;
 	const char *message = NULL;
-	int result;
+	int r;
 
-	result = registry_open(&admin->registry, admin->db_path, &options, &why);
-	if (result != 0) {
+	r = registry_open(&admin->registry, admin->db_path, &options, &why);
+	if (r != 0) {
 		message = why.text;
 	} else {
-		result = registry_vm_list(admin->registry, vms);
-		if (result != 0)
+		r = registry_vm_list(admin->registry, vms);
+		if (r != 0)
 			message = registry_message(admin->registry);
 	}
 	for (size_t i = 0; i < vms->count; i++) {
@@ -55,7 +55,7 @@ static json_t *database_status(struct admin *admin, struct registry_vms *vms)
 		problems += vms->items[i].problem != NULL;
 	}
 	return json_pack("{s:o, s:b, s:o, s:i, s:i, s:i}", "path", record_text(admin->db_path),
-	                 "ok", result == 0, "message", record_text(message), "vms", (int)vms->count,
+	                 "ok", r == 0, "message", record_text(message), "vms", (int)vms->count,
 	                 "quarantined", quarantined, "problems", problems);
 }
 
@@ -113,9 +113,9 @@ static json_t *mediator_status(json_t *live)
 
 enum admin_exit command_status(struct admin *admin)
 {
-	struct registry_vms vms CLEANUP(registry_vms_clear) = {.items = NULL};
+	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
 	struct link_error why = {.text = "out of memory"};
-	json_t *live CLEANUP(json_freep) = NULL;
+	CLEANUP(json_freep) json_t *live = NULL;
 	json_t *database, *gpus, *rows;
 	enum admin_exit status;
 	int code;

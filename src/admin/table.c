@@ -78,17 +78,19 @@ static void format_number(char *to, size_t size, enum column_format format, doub
 }
 
 /* The caller frees it; NULL without memory. */
-static char *cell_text(const json_t *value, enum column_format format)
+static char *cell_text(const json_t *object, const struct column *column)
 {
+	const json_t *value = json_object_get(object, column->key);
 	char number[NUMBER_BYTES];
 
 	if (json_is_string(value))
 		return text_escape(json_string_value(value));
 	if (json_is_boolean(value))
 		return strdup(json_is_true(value) ? "yes" : "no");
-	if (!json_is_number(value) || (format == COLUMN_LIMIT && json_number_value(value) == 0))
+	if (!json_is_number(value) ||
+	    (column->format == COLUMN_LIMIT && json_number_value(value) == 0))
 		return strdup("-");
-	format_number(number, sizeof(number), format, json_number_value(value));
+	format_number(number, sizeof(number), column->format, json_number_value(value));
 	return strdup(number);
 }
 
@@ -124,8 +126,7 @@ static void widths_measure(size_t *widths, const json_t *rows, const struct colu
 		widths[i] = text_length(columns[i].heading);
 		for (size_t row = 0; row < json_array_size(rows); row++) {
 			const json_t *object = json_array_get(rows, row);
-			char *text CLEANUP(freep) = cell_text(
-				json_object_get(object, columns[i].key), columns[i].format);
+			CLEANUP(freep) char *text = cell_text(object, &columns[i]);
 			size_t length = text ? text_length(text) : 0;
 
 			widths[i] = max_u64(widths[i], min_u64(length, CELL_POINTS_MAX));
@@ -146,8 +147,7 @@ void table_print(FILE *to, const json_t *rows, const struct column *columns)
 		const json_t *object = json_array_get(rows, row);
 
 		for (size_t i = 0; columns[i].key; i++) {
-			char *text CLEANUP(freep) = cell_text(
-				json_object_get(object, columns[i].key), columns[i].format);
+			CLEANUP(freep) char *text = cell_text(object, &columns[i]);
 
 			cell_print(to, text ? text : "?", widths[i],
 			           columns[i].format != COLUMN_TEXT, !columns[i + 1].key);
@@ -164,7 +164,7 @@ void table_print_record(FILE *to, const json_t *object, const struct column *col
 		width = max_u64(width, text_length(columns[i].heading));
 	for (size_t i = 0; columns[i].key; i++) {
 		const json_t *value = json_object_get(object, columns[i].key);
-		char *text CLEANUP(freep) = cell_text(value, columns[i].format);
+		CLEANUP(freep) char *text = cell_text(object, &columns[i]);
 
 		if (!value || json_is_null(value))
 			continue;

@@ -93,15 +93,15 @@ int xe_list_split(struct xe_list *out, const char *text)
 	return 0;
 }
 
-/* ---- running it ---- */
+/* ---- Running it ------------------------------------------------------------------ */
 
 static int spawn_with(struct xe_run *run, const char *const *argv, const int *out, const int *err)
 {
-	char *path CLEANUP(freep) = NULL;
+	CLEANUP(freep) char *path = NULL;
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	char *environment[2];
-	int result;
+	int r;
 
 	if (asprintf(&path, "PATH=%s",
 	             getenv("PATH") ? getenv("PATH") : "/usr/sbin:/usr/bin:/sbin:/bin") < 0) {
@@ -113,38 +113,40 @@ static int spawn_with(struct xe_run *run, const char *const *argv, const int *ou
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-	result = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	if (result == 0)
-		result = posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
-	if (result == 0)
-		result = posix_spawn_file_actions_adddup2(&actions, err[1], STDERR_FILENO);
-	if (result == 0)
-		result = posix_spawnp(&run->pid, argv[0], &actions, &attributes,
-		                      (char *const *)(uintptr_t)argv, environment);
+	r = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	if (r == 0)
+		r = posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
+	if (r == 0)
+		r = posix_spawn_file_actions_adddup2(&actions, err[1], STDERR_FILENO);
+	if (r == 0)
+		r = posix_spawnp(&run->pid, argv[0], &actions, &attributes,
+		                 (char *const *)(uintptr_t)argv, environment);
 	posix_spawnattr_destroy(&attributes);
 	posix_spawn_file_actions_destroy(&actions);
-	return result;
+	return r;
 }
 
 static int spawn(struct xe_run *run, const char *const *argv)
 {
-	int out[2], err[2], result;
+	int out[2], err[2], r;
 
+	/* Inherited as ignored, it would let the kernel forget how the child ended. */
+	signal(SIGCHLD, SIG_DFL);
 	if (pipe2(out, O_CLOEXEC) < 0)
 		return errno;
 	if (pipe2(err, O_CLOEXEC) < 0) {
-		result = errno;
+		r = errno;
 		close(out[0]);
 		close(out[1]);
-		return result;
+		return r;
 	}
-	result = spawn_with(run, argv, out, err);
+	r = spawn_with(run, argv, out, err);
 	close(out[1]);
 	close(err[1]);
-	if (result != 0) {
+	if (r != 0) {
 		close(out[0]);
 		close(err[0]);
-		return result;
+		return r;
 	}
 	run->out.fd = out[0];
 	run->err.fd = err[0];
@@ -198,7 +200,9 @@ static int run_collect(struct xe_run *run)
 /* Also ends what closed its streams and stayed: the deadline holds for all of it. */
 static int run_reap(struct xe_run *run, int *status)
 {
-	while (waitpid(run->pid, status, WNOHANG) == 0) {
+	pid_t reaped;
+
+	while ((reaped = waitpid(run->pid, status, WNOHANG)) == 0) {
 		if (clock_monotonic_ns() >= run->deadline_ns) {
 			kill(-run->pid, SIGKILL);
 			waitpid(run->pid, status, 0);
@@ -206,28 +210,32 @@ static int run_reap(struct xe_run *run, int *status)
 		}
 		poll(NULL, 0, 5);
 	}
-	return 0;
+	return reaped < 0 ? -errno : 0;
 }
 
 static int run_finish(struct xe_run *run, int64_t timeout_ms, struct xe_error *why)
 {
-	int result, status = 0;
+	int r, reaped, status = 0;
 
-	result = run_collect(run);
-	if (result < 0)
+	r = run_collect(run);
+	if (r < 0)
 		run->deadline_ns = 0;
-	if (run_reap(run, &status) < 0 && result == 0)
-		result = -ETIMEDOUT;
+	reaped = run_reap(run, &status);
+	if (r == 0)
+		r = reaped;
 	if (run->out.fd >= 0)
 		close(run->out.fd);
 	if (run->err.fd >= 0)
 		close(run->err.fd);
-	if (result == -EMSGSIZE)
+	if (r == -EMSGSIZE)
 		return fail(why, XE_E_UNAVAILABLE, "xe printed more than %d bytes",
 		            XE_OUTPUT_BYTES_MAX);
-	if (result < 0)
+	if (r == -ETIMEDOUT)
 		return fail(why, XE_E_UNAVAILABLE, "xe gave no answer within %g s",
 		            (double)timeout_ms / 1000);
+	if (r < 0)
+		return fail(why, XE_E_UNAVAILABLE, "what became of xe is unknown: %s",
+		            strerror(-r));
 	if (WIFEXITED(status) && WEXITSTATUS(status) == XE_NOT_FOUND_STATUS)
 		return fail(why, XE_E_UNAVAILABLE, "xe cannot be run");
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
@@ -244,35 +252,35 @@ static int run_finish(struct xe_run *run, int64_t timeout_ms, struct xe_error *w
 /* Runs xe; *@line is what it printed, the caller's to free. */
 static int run_xe(char **line, const char *const *argv, int64_t timeout_ms, struct xe_error *why)
 {
-	char *text CLEANUP(freep) = calloc(1, XE_OUTPUT_BYTES_MAX);
+	CLEANUP(freep) char *text = calloc(1, XE_OUTPUT_BYTES_MAX);
 	char errors[XE_STDERR_BYTES] = "";
 	struct xe_run run = {
 		.out = {.fd = -1, .text = text, .size = XE_OUTPUT_BYTES_MAX},
 		.err = {.fd = -1, .text = errors, .size = sizeof(errors)},
 		.deadline_ns = clock_monotonic_ns() + timeout_ms * NS_PER_MS,
 	};
-	int result;
+	int r;
 
 	if (!text)
 		return -ENOMEM;
-	result = spawn(&run, argv);
-	if (result == ENOENT || result == EACCES)
+	r = spawn(&run, argv);
+	if (r == ENOENT || r == EACCES)
 		return fail(why, XE_E_UNAVAILABLE, "xe is not installed");
-	if (result != 0)
-		return fail(why, XE_E_UNAVAILABLE, "xe cannot be run: %s", strerror(result));
-	result = run_finish(&run, timeout_ms, why);
-	if (result == 0)
+	if (r != 0)
+		return fail(why, XE_E_UNAVAILABLE, "xe cannot be run: %s", strerror(r));
+	r = run_finish(&run, timeout_ms, why);
+	if (r == 0)
 		*line = TAKE_PTR(text);
-	return result;
+	return r;
 }
 
 int xe_find_vms(struct xe_list *out, const char *name, int64_t timeout_ms, struct xe_error *why)
 {
-	char *argument CLEANUP(freep) = NULL;
-	char *line CLEANUP(freep) = NULL;
+	CLEANUP(freep) char *argument = NULL;
+	CLEANUP(freep) char *line = NULL;
 	const char *argv[] = {"xe", "vm-list", NULL, NULL, NULL, NULL, NULL};
 	size_t count = 2;
-	int result;
+	int r;
 
 	if (name) {
 		if (text_has_control(name))
@@ -286,26 +294,26 @@ int xe_find_vms(struct xe_list *out, const char *name, int64_t timeout_ms, struc
 	argv[count++] = "is-control-domain=false";
 	argv[count++] = "params=uuid";
 	argv[count++] = "--minimal";
-	result = run_xe(&line, argv, timeout_ms, why);
-	return result == 0 ? xe_list_split(out, line) : result;
+	r = run_xe(&line, argv, timeout_ms, why);
+	return r == 0 ? xe_list_split(out, line) : r;
 }
 
 int xe_vm_name(char **out, const char *uuid, int64_t timeout_ms, struct xe_error *why)
 {
-	char *argument CLEANUP(freep) = NULL;
-	char *line CLEANUP(freep) = NULL;
+	CLEANUP(freep) char *argument = NULL;
+	CLEANUP(freep) char *line = NULL;
 	const char *argv[] = {"xe", "vm-list", NULL, "params=name-label", "--minimal", NULL};
 	const char *rest;
-	int result;
+	int r;
 
 	if (asprintf(&argument, "uuid=%s", uuid) < 0) {
 		argument = NULL;
 		return -ENOMEM;
 	}
 	argv[2] = argument;
-	result = run_xe(&line, argv, timeout_ms, why);
-	if (result != 0)
-		return result;
+	r = run_xe(&line, argv, timeout_ms, why);
+	if (r != 0)
+		return r;
 	rest = line;
 	*out = NULL;
 	if (*rest) { /* NOLINT(clang-analyzer-core.NullDereference): set by run_xe() */

@@ -9,14 +9,18 @@
 #include "base/stream.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 
 #include <event2/buffer.h>
 #include <event2/event.h>
 
 enum {
 	STREAM_READ_BYTES = 16 * 1024,
+	/* At once, since the kernel tells only of whole pieces that the peer has taken them. */
+	STREAM_WRITE_BYTES = 4 * 1024,
 	STREAM_HANGUPS_PER_EVENT = 16, /* then others get their turn */
 };
 
@@ -24,6 +28,7 @@ struct stream_group {
 	struct event_base *base;
 	int hangups; /* epoll: the paused streams */
 	struct event *hung_up;
+	struct timeval stall;
 };
 
 struct stream {
@@ -39,7 +44,9 @@ struct stream {
 	bool paused;        /* by the owner */
 	bool watched;       /* in group.hangups */
 	bool later_pending; /* `later` is active */
-	bool ended;         /* end() was called or is due */
+	bool ended;         /* end() was called */
+	int error;          /* end() is due; 0 = it is not */
+	int untaken;        /* what the peer had not taken when `writable` was added */
 	bool dead;          /* freed from within a callback */
 	unsigned int depth; /* of callbacks */
 };
@@ -128,7 +135,8 @@ static void on_hung_up(evutil_socket_t fd, short what UNUSED, void *arg UNUSED)
 static void deliver(struct stream *stream)
 {
 	enter(stream);
-	if (!stream->paused && !stream_congested(stream) && evbuffer_get_length(stream->input))
+	if (!stream->paused && !stream->error && !stream_congested(stream) &&
+	    evbuffer_get_length(stream->input))
 		stream->ops->data(stream->owner, stream->input);
 	if (leave(stream))
 		update_reading(stream);
@@ -147,21 +155,37 @@ static void on_readable(evutil_socket_t fd, short what UNUSED, void *arg)
 		end(stream, -errno);
 }
 
+/* Bytes that the kernel holds for the peer, in units of its own. */
+static int untaken(const struct stream *stream)
+{
+	int bytes;
+
+	return ioctl(stream->fd, SIOCOUTQ, &bytes) < 0 ? 0 : bytes;
+}
+
+/* From now on the peer has the time of a stall to take something. */
+static void await_room(struct stream *stream)
+{
+	stream->untaken = untaken(stream);
+	event_add(stream->writable, &stream->group->stall);
+}
+
 /* Sends what the socket takes. Returns 0 or a negative errno. */
 static int send_some(struct stream *stream)
 {
-	static const struct timeval stall = {.tv_sec = STREAM_STALL_S};
+	bool progress = false;
 
 	while (evbuffer_get_length(stream->output)) {
-		if (evbuffer_write(stream->output, stream->fd) >= 0)
+		if (evbuffer_write_atmost(stream->output, stream->fd, STREAM_WRITE_BYTES) >= 0) {
+			progress = true;
 			continue;
+		}
 		if (errno == EINTR)
 			continue;
 		if (errno != EAGAIN)
 			return -errno;
-		/* Added anew only after progress, so that the time-out measures a stall. */
-		if (!event_pending(stream->writable, EV_WRITE, NULL))
-			event_add(stream->writable, &stall);
+		if (progress || !event_pending(stream->writable, EV_WRITE, NULL))
+			await_room(stream);
 		return 0;
 	}
 	event_del(stream->writable);
@@ -171,8 +195,14 @@ static int send_some(struct stream *stream)
 static void on_writable(evutil_socket_t fd UNUSED, short what, void *arg)
 {
 	struct stream *stream = arg;
-	int r = what & EV_TIMEOUT ? -ETIMEDOUT : send_some(stream);
+	int r;
 
+	/* The socket counts as writable only once most of it is free. */
+	if (what & EV_TIMEOUT && untaken(stream) < stream->untaken) {
+		await_room(stream);
+		return;
+	}
+	r = what & EV_TIMEOUT ? -ETIMEDOUT : send_some(stream);
 	if (r < 0)
 		end(stream, r);
 	else
@@ -187,7 +217,7 @@ static void on_later(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 	stream->later_pending = false;
 	if (stream->ended)
 		return;
-	r = send_some(stream);
+	r = stream->error ? stream->error : send_some(stream);
 	if (r < 0)
 		end(stream, r);
 	else
@@ -202,13 +232,14 @@ static void do_later(struct stream *stream)
 	event_active(stream->later, EV_WRITE, 0);
 }
 
-int stream_group_new(struct stream_group **out, struct event_base *base)
+int stream_group_new(struct stream_group **out, struct event_base *base, int stall_ms)
 {
 	CLEANUP(stream_group_freep) struct stream_group *group = calloc(1, sizeof(*group));
 
 	if (!group)
 		return -ENOMEM;
 	group->base = base;
+	group->stall = (struct timeval){stall_ms / 1000, stall_ms % 1000 * 1000};
 	group->hangups = epoll_create1(EPOLL_CLOEXEC);
 	if (group->hangups < 0)
 		return -errno;
@@ -274,14 +305,14 @@ void stream_free(struct stream *stream)
 
 void stream_write(struct stream *stream, const void *bytes, size_t length)
 {
-	if (stream->ended || stream->dead)
+	if (stream->ended || stream->error || stream->dead)
 		return;
-	if (evbuffer_add(stream->output, bytes, length) < 0) {
-		/* Half a message is worse than none: nothing after it could be understood. */
-		evbuffer_drain(stream->output, evbuffer_get_length(stream->output));
-		end(stream, -ENOMEM);
-		return;
-	}
+	/*
+	 * Half a message is worse than none: nothing after it could be understood. The caller
+	 * is in the midst of something, and does not expect the end here.
+	 */
+	if (evbuffer_add(stream->output, bytes, length) < 0)
+		stream->error = -ENOMEM;
 	do_later(stream);
 }
 
@@ -298,7 +329,7 @@ void stream_pause(struct stream *stream, bool paused)
 
 bool stream_flush(struct stream *stream)
 {
-	if (stream->ended || stream->dead)
+	if (stream->ended || stream->error || stream->dead)
 		return true;
 	return send_some(stream) < 0 || evbuffer_get_length(stream->output) == 0;
 }

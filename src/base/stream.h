@@ -5,7 +5,7 @@
  * What is written is collected and sent once the event that is being handled is
  * over, so that a batch of answers is one system call. A peer that does not read is
  * not read from either once STREAM_UNSENT_MAX bytes wait for it, and is given up when
- * nothing of it could be sent for STREAM_STALL_S seconds.
+ * it has taken nothing for STREAM_STALL_MS, at the latest after twice that time.
  *
  * A peer that hangs up is noticed also while it is not read from by its owner's wish
  * (stream_pause()): what it had sent and nobody has taken is dropped then.
@@ -28,7 +28,7 @@ struct stream_group;
 
 enum {
 	STREAM_UNSENT_MAX = 64 * 1024,
-	STREAM_STALL_S = 10,
+	STREAM_STALL_MS = 10000,
 };
 
 struct stream_ops {
@@ -41,8 +41,11 @@ struct stream_ops {
 	void (*end)(void *owner, int reason);
 };
 
-/* What the streams of one event loop share. Returns 0 or a negative errno. */
-int stream_group_new(struct stream_group **out, struct event_base *base);
+/*
+ * What the streams of one event loop share; @stall_ms is STREAM_STALL_MS but in tests.
+ * Returns 0 or a negative errno.
+ */
+int stream_group_new(struct stream_group **out, struct event_base *base, int stall_ms);
 /* Its streams must be gone. */
 void stream_group_free(struct stream_group *group);
 DEFINE_CLEANUP(stream_group)
@@ -55,7 +58,7 @@ int stream_new(struct stream **out, struct stream_group *group, int fd,
 void stream_free(struct stream *stream);
 DEFINE_CLEANUP(stream)
 
-/* Never blocks and never fails: what the memory cannot hold ends the stream. */
+/* Never blocks and never fails: what the memory cannot hold ends the stream, later. */
 void stream_write(struct stream *stream, const void *bytes, size_t length);
 
 /* Stops reading, or goes on and looks at what is there already. */

@@ -224,7 +224,7 @@ int admin_server_new(struct admin_server **out, struct event_base *base, const c
 	server->owner = owner;
 	TAILQ_INIT(&server->clients);
 	TAILQ_INIT(&server->calls);
-	r = stream_group_new(&server->streams, base);
+	r = stream_group_new(&server->streams, base, STREAM_STALL_MS);
 	if (r == 0)
 		r = listener_new(&server->listener, base, path, 0600, "admin socket", on_accepted,
 		                 server);

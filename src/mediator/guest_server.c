@@ -168,7 +168,7 @@ int guest_server_new(struct guest_server **out, struct event_base *base,
 	server->owner = owner;
 	TAILQ_INIT(&server->ports);
 	TAILQ_INIT(&server->unbound);
-	r = stream_group_new(&server->streams, base);
+	r = stream_group_new(&server->streams, base, STREAM_STALL_MS);
 	if (r < 0)
 		return r;
 	*out = TAKE_PTR(server);

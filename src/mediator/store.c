@@ -44,6 +44,7 @@ struct store {
 	bool faults_loaded;        /* the thread's: they have been told */
 	bool behind;               /* the thread's: the file holds what was not loaded yet */
 	bool failing;              /* the thread's: the last access failed, and was logged */
+	bool warned;               /* the thread's: the registry's warning was logged */
 	pthread_t thread;
 	bool thread_started;
 	int done_fd;
@@ -181,6 +182,10 @@ static void do_request(struct store *store, struct request *request)
 	if (request->result != 0 && !store->failing)
 		log_error("registry: %s", request->why.text);
 	store->failing = request->result != 0;
+	if (registry_warning(store->registry) && !store->warned) {
+		log_warning("registry: %s", registry_warning(store->registry));
+		store->warned = true;
+	}
 }
 
 /* Hands a finished request to the event loop. */

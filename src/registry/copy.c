@@ -21,20 +21,20 @@ static void database_closep(sqlite3 **db)
 	sqlite3_close(*db);
 }
 
-int copy_sync_directory(const char *path)
+void copy_sync_directory(struct registry *registry, const char *path)
 {
-	char *name CLEANUP(freep) = strdup(path);
-	int fd CLEANUP(closep) = -1;
+	CLEANUP(freep) char *copy = strdup(path);
+	const char *directory = copy ? dirname(copy) : ".";
+	CLEANUP(closep) int fd = copy ? open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
-	if (!name)
-		return -ENOMEM;
-	fd = open(dirname(name), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
 	/* Some file systems cannot sync directories and need not. */
-	if (fsync(fd) < 0 && errno != EINVAL && errno != EROFS)
-		return -errno;
-	return 0;
+	if (fd >= 0 && (fsync(fd) == 0 || errno == EINVAL || errno == EROFS))
+		return;
+	registry_warn(registry,
+	              "%s is written, but a power cut could undo that: the directory %s cannot be "
+	              "synced (%s)%s",
+	              path, directory, strerror(errno),
+	              errno == EACCES ? "; make it readable" : "");
 }
 
 static int fail_errno(struct registry *registry, const char *to, int error)
@@ -63,7 +63,7 @@ static int fail_errno(struct registry *registry, const char *to, int error)
 static int create_part(struct registry *registry, int *out, const char *part)
 {
 	struct stat original;
-	int fd CLEANUP(closep) = -1;
+	CLEANUP(closep) int fd = -1;
 
 	if (unlink(part) < 0 && errno != ENOENT)
 		return -errno;
@@ -99,8 +99,8 @@ static int copy_source(struct registry *registry, sqlite3 **own, sqlite3 **sourc
 
 static int copy_pages(struct registry *registry, const char *part)
 {
-	sqlite3 *target CLEANUP(database_closep) = NULL;
-	sqlite3 *own CLEANUP(database_closep) = NULL;
+	CLEANUP(database_closep) sqlite3 *target = NULL;
+	CLEANUP(database_closep) sqlite3 *own = NULL;
 	sqlite3_backup *backup;
 	sqlite3 *source;
 	int step, finish;
@@ -123,12 +123,12 @@ static int copy_pages(struct registry *registry, const char *part)
 
 int copy_database(struct registry *registry, const char *to, const char *part)
 {
-	int fd CLEANUP(closep) = -1;
-	int result, code;
+	CLEANUP(closep) int fd = -1;
+	int r, code;
 
-	result = create_part(registry, &fd, part);
-	if (result < 0)
-		return fail_errno(registry, to, -result);
+	r = create_part(registry, &fd, part);
+	if (r < 0)
+		return fail_errno(registry, to, -r);
 	code = copy_pages(registry, part);
 	if (code != SQLITE_OK) {
 		unlink(part);
@@ -137,22 +137,22 @@ int copy_database(struct registry *registry, const char *to, const char *part)
 	}
 	/* link() and not rename(): it never replaces a file. */
 	if (fsync(fd) < 0 || link(part, to) < 0) {
-		result = errno;
+		r = errno;
 		unlink(part);
-		if (result == EEXIST)
+		if (r == EEXIST)
 			return registry_fail(registry, REGISTRY_E_EXISTS,
 			                     "%s exists and is not overwritten; name another file",
 			                     to);
-		return fail_errno(registry, to, result);
+		return fail_errno(registry, to, r);
 	}
 	unlink(part);
-	result = copy_sync_directory(to);
-	return result < 0 ? fail_errno(registry, to, -result) : 0;
+	copy_sync_directory(registry, to);
+	return 0;
 }
 
 int copy_before_upgrade(struct registry *registry, int64_t version, char **out)
 {
-	char *part CLEANUP(freep) = NULL;
+	CLEANUP(freep) char *part = NULL;
 	time_t now = time(NULL);
 	char stamp[32];
 	struct tm utc;
@@ -164,9 +164,9 @@ int copy_before_upgrade(struct registry *registry, int64_t version, char **out)
 		return -ENOMEM;
 	}
 	for (int attempt = 0; attempt < COPY_NAME_TRIES; attempt++) {
-		char *name CLEANUP(freep) = NULL;
+		CLEANUP(freep) char *name = NULL;
 		char suffix[16] = "";
-		int result;
+		int r;
 
 		if (attempt > 0)
 			snprintf(suffix, sizeof(suffix), "-%d", attempt + 1);
@@ -175,12 +175,12 @@ int copy_before_upgrade(struct registry *registry, int64_t version, char **out)
 			name = NULL;
 			return -ENOMEM;
 		}
-		result = copy_database(registry, name, part);
-		if (result == REGISTRY_E_EXISTS)
+		r = copy_database(registry, name, part);
+		if (r == REGISTRY_E_EXISTS)
 			continue;
-		if (result == 0)
+		if (r == 0)
 			*out = TAKE_PTR(name);
-		return result;
+		return r;
 	}
 	return registry_fail(registry, REGISTRY_E_EXISTS,
 	                     "no free name for a backup beside %s; move old backups away",

@@ -14,7 +14,10 @@ int copy_database(struct registry *registry, const char *to, const char *part);
 /* A free name "<path>.backup-v<version>-<UTC time>" is found, filled and returned in *@out. */
 int copy_before_upgrade(struct registry *registry, int64_t version, char **out);
 
-/* Makes names in the directory of @path survive a power cut. Returns 0 or a negative errno. */
-int copy_sync_directory(const char *path);
+/*
+ * Makes what was done to names in the directory of @path survive a power cut. It is done
+ * already, so that a failure is no more than the registry's warning.
+ */
+void copy_sync_directory(struct registry *registry, const char *path);
 
 #endif

@@ -23,15 +23,15 @@ static int hold_insert(struct registry *registry, const char *gpu_uuid,
 int registry_gpu_holds_set(struct registry *registry, const char *gpu_uuid,
                            const struct registry_gpu_hold_event *items, size_t count)
 {
-	int result = registry_change_begin(registry, "change");
+	int r = registry_change_begin(registry, "change");
 
-	if (result != 0)
-		return result;
-	result = registry_run(registry, "change", "DELETE FROM gpu_holds WHERE gpu_uuid = ?1", "t",
-	                      gpu_uuid);
-	for (size_t i = 0; result == 0 && i < count; i++)
-		result = hold_insert(registry, gpu_uuid, &items[i]);
-	return registry_change_end(registry, "change", result);
+	if (r != 0)
+		return r;
+	r = registry_run(registry, "change", "DELETE FROM gpu_holds WHERE gpu_uuid = ?1", "t",
+	                 gpu_uuid);
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = hold_insert(registry, gpu_uuid, &items[i]);
+	return registry_change_end(registry, "change", r);
 }
 
 void registry_gpu_holds_clear(struct registry_gpu_holds *holds)
@@ -51,42 +51,42 @@ static int hold_append(struct registry_gpu_holds *holds, sqlite3_stmt *statement
 	struct registry_gpu_hold *items =
 		reallocarray(holds->items, holds->count + 1, sizeof(*items));
 	struct registry_gpu_hold *hold;
-	int result = 0;
+	int r = 0;
 
 	if (!items)
 		return -ENOMEM;
 	holds->items = items;
 	hold = &items[holds->count++];
-	hold->gpu_uuid = registry_column_text(statement, 0, &result);
-	hold->code = registry_column_text(statement, 1, &result);
+	hold->gpu_uuid = registry_column_text(statement, 0, &r);
+	hold->code = registry_column_text(statement, 1, &r);
 	hold->at_s = sqlite3_column_int64(statement, 2);
-	hold->message = registry_column_text(statement, 3, &result);
-	hold->by = registry_column_text(statement, 4, &result);
-	return result;
+	hold->message = registry_column_text(statement, 3, &r);
+	hold->by = registry_column_text(statement, 4, &r);
+	return r;
 }
 
 int registry_gpu_hold_list(struct registry *registry, struct registry_gpu_holds *out)
 {
-	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
 	struct registry_gpu_holds holds = {.items = NULL};
 	bool row = true;
-	int result = 0;
+	int r = 0;
 
 	/* A file of an earlier version, opened for reading, has none. */
 	if (registry->has_gpu_holds)
-		result = registry_prepare(registry, &statement, "read",
-		                          "SELECT gpu_uuid, code, at, message, held_by "
-		                          "FROM gpu_holds ORDER BY gpu_uuid, at, code",
-		                          "");
-	while (result == 0 && statement) {
-		result = registry_step(registry, statement, "read", &row);
-		if (result != 0 || !row)
+		r = registry_prepare(registry, &statement, "read",
+		                     "SELECT gpu_uuid, code, at, message, held_by "
+		                     "FROM gpu_holds ORDER BY gpu_uuid, at, code",
+		                     "");
+	while (r == 0 && statement) {
+		r = registry_step(registry, statement, "read", &row);
+		if (r != 0 || !row)
 			break;
-		result = hold_append(&holds, statement);
+		r = hold_append(&holds, statement);
 	}
-	if (result != 0) {
+	if (r != 0) {
 		registry_gpu_holds_clear(&holds);
-		return result;
+		return r;
 	}
 	*out = holds;
 	return 0;

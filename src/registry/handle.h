@@ -48,10 +48,14 @@ struct registry {
 	ino_t inode;
 	char *upgrade_backup;
 	struct registry_error message;
+	struct registry_error warning; /* "" = none */
 };
 
 /* Sets the message and returns @code. */
 int registry_fail(struct registry *registry, int code, const char *format, ...) PRINTF(3, 4);
+
+/* Sets the warning. */
+void registry_warn(struct registry *registry, const char *format, ...) PRINTF(2, 3);
 
 /* The message and code for what SQLite returned; @what completes "cannot ...". */
 int registry_fail_sql(struct registry *registry, int sql_code, const char *what);
@@ -80,16 +84,16 @@ static inline void statement_freep(sqlite3_stmt **statement)
 
 /*
  * The bracket around every change: a transaction, or a savepoint inside a batch.
- * registry_change_end() commits when @result is 0, else undoes; it returns @result or
+ * registry_change_end() commits when @r is 0, else undoes; it returns @r or
  * why the commit failed.
  */
 int registry_change_begin(struct registry *registry, const char *what);
-int registry_change_end(struct registry *registry, const char *what, int result);
+int registry_change_end(struct registry *registry, const char *what, int r);
 
 /* The row of table vms, by stored text first, then without regard to case. */
 int registry_vm_rowid(struct registry *registry, const char *uuid, int64_t *rowid);
 
-/* A copy of a text column, or NULL; *@result is -ENOMEM if there is no memory. */
-char *registry_column_text(sqlite3_stmt *statement, int column, int *result);
+/* A copy of a text column, or NULL; *@r is -ENOMEM if there is no memory. */
+char *registry_column_text(sqlite3_stmt *statement, int column, int *r);
 
 #endif

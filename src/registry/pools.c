@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Table pools: two rows that always exist, whatever an old file lacks.
+ * Table pools: two rows that always exist, whatever a file lacks: reading gives a missing
+ * one its defaults, a change writes it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -56,20 +57,20 @@ static int pool_read(sqlite3_stmt *statement, struct registry_pools *pools)
 	const char *letter = (const char *)sqlite3_column_text(statement, POOL_COLUMN_ID);
 	struct registry_pool *pool;
 	uint32_t index;
-	int result = 0;
+	int r = 0;
 
 	if (!letter || pool_parse(&index, letter) < 0)
 		return 0;
 	pool = &pools->items[index];
 	if (sqlite3_column_type(statement, POOL_COLUMN_NAME) != SQLITE_NULL) {
 		free(pool->name);
-		pool->name = registry_column_text(statement, POOL_COLUMN_NAME, &result);
+		pool->name = registry_column_text(statement, POOL_COLUMN_NAME, &r);
 	}
-	pool->description = registry_column_text(statement, POOL_COLUMN_DESCRIPTION, &result);
+	pool->description = registry_column_text(statement, POOL_COLUMN_DESCRIPTION, &r);
 	if (sqlite3_column_type(statement, POOL_COLUMN_ENABLED) != SQLITE_NULL)
 		pool->enabled = sqlite3_column_int(statement, POOL_COLUMN_ENABLED) != 0;
 	pool->vm_count = (uint32_t)sqlite3_column_int(statement, POOL_COLUMN_VMS);
-	return result == 0 ? pool_read_timeout(statement, pool) : result;
+	return r == 0 ? pool_read_timeout(statement, pool) : r;
 }
 
 static int pools_defaults(struct registry_pools *pools)
@@ -88,30 +89,30 @@ static int pools_defaults(struct registry_pools *pools)
 
 int registry_pool_list(struct registry *registry, struct registry_pools *out)
 {
-	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
 	struct registry_pools pools;
 	char sql[256];
 	bool row = true;
-	int result;
+	int r;
 
-	result = pools_defaults(&pools);
+	r = pools_defaults(&pools);
 	/* An empty file has no tables; what it would get are the defaults. */
-	if (result == 0 && registry->vm_columns != 0) {
+	if (r == 0 && registry->vm_columns != 0) {
 		snprintf(sql, sizeof(sql),
 		         "SELECT pool_id, pool_name, description, enabled, (SELECT count(*) FROM "
 		         "vms WHERE vms.pool_id = pools.pool_id), %s FROM pools",
 		         registry->pool_timeout ? "job_timeout_ms" : "NULL");
-		result = registry_prepare(registry, &statement, "read", sql, "");
-		while (result == 0) {
-			result = registry_step(registry, statement, "read", &row);
-			if (result != 0 || !row)
+		r = registry_prepare(registry, &statement, "read", sql, "");
+		while (r == 0) {
+			r = registry_step(registry, statement, "read", &row);
+			if (r != 0 || !row)
 				break;
-			result = pool_read(statement, &pools);
+			r = pool_read(statement, &pools);
 		}
 	}
-	if (result != 0) {
+	if (r != 0) {
 		registry_pools_clear(&pools);
-		return result;
+		return r;
 	}
 	*out = pools;
 	return 0;
@@ -120,15 +121,20 @@ int registry_pool_list(struct registry *registry, struct registry_pools *out)
 static int pool_set(struct registry *registry, const char *sql, int64_t value, uint32_t pool)
 {
 	char letter[2] = {pool_letter(pool), '\0'};
-	int result;
+	int r;
 
 	if (pool >= POOL_COUNT)
 		return registry_fail(registry, REGISTRY_E_INVALID, "there are pools A and B only");
-	result = registry_change_begin(registry, "change");
-	if (result != 0)
-		return result;
-	result = registry_run(registry, "change", sql, "it", value, letter);
-	return registry_change_end(registry, "change", result);
+	r = registry_change_begin(registry, "change");
+	if (r != 0)
+		return r;
+	r = registry_run(registry, "change",
+	                 "INSERT OR IGNORE INTO pools (pool_id, pool_name) "
+	                 "VALUES (?1, 'Pool ' || ?1)",
+	                 "t", letter);
+	if (r == 0)
+		r = registry_run(registry, "change", sql, "it", value, letter);
+	return registry_change_end(registry, "change", r);
 }
 
 int registry_pool_set_enabled(struct registry *registry, uint32_t pool, bool enabled)

@@ -6,7 +6,8 @@
  * and plain copies understand, writes are rare, and a killed writer's journal is rolled
  * back by whoever opens the file next. With synchronous = FULL, and the directory
  * synced after each commit (or else the removed journal could come back after a power
- * cut and undo it), a quarantine that was reported as stored stays stored.
+ * cut and undo it), a quarantine that was reported as stored stays stored. Where the
+ * directory cannot be synced, what was done is done all the same: that is a warning.
  */
 #include "registry/registry.h"
 
@@ -59,6 +60,15 @@ static const struct {
 	{SQLITE_NOMEM, -ENOMEM, "out of memory"},
 };
 
+void registry_warn(struct registry *registry, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(registry->warning.text, sizeof(registry->warning.text), format, args);
+	va_end(args);
+}
+
 int registry_fail_sql(struct registry *registry, int sql_code, const char *what)
 {
 	for (size_t i = 0; i < ARRAY_LEN(sql_errors); i++) {
@@ -91,28 +101,28 @@ static int statement_bind(struct registry *registry, sqlite3_stmt *statement, co
 static int prepare_list(struct registry *registry, sqlite3_stmt **out, const char *what,
                         const char *sql, const char *types, va_list args)
 {
-	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
 	int code = sqlite3_prepare_v2(registry->db, sql, -1, &statement, NULL);
-	int result;
+	int r;
 
 	if (code != SQLITE_OK)
 		return registry_fail_sql(registry, code, what);
-	result = statement_bind(registry, statement, types, args);
-	if (result == 0)
+	r = statement_bind(registry, statement, types, args);
+	if (r == 0)
 		*out = TAKE_PTR(statement);
-	return result;
+	return r;
 }
 
 int registry_prepare(struct registry *registry, sqlite3_stmt **out, const char *what,
                      const char *sql, const char *types, ...)
 {
 	va_list args;
-	int result;
+	int r;
 
 	va_start(args, types);
-	result = prepare_list(registry, out, what, sql, types, args);
+	r = prepare_list(registry, out, what, sql, types, args);
 	va_end(args);
-	return result;
+	return r;
 }
 
 int registry_step(struct registry *registry, sqlite3_stmt *statement, const char *what, bool *row)
@@ -128,36 +138,36 @@ int registry_step(struct registry *registry, sqlite3_stmt *statement, const char
 int registry_run(struct registry *registry, const char *what, const char *sql, const char *types,
                  ...)
 {
-	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
 	bool row = true;
 	va_list args;
-	int result;
+	int r;
 
 	va_start(args, types);
-	result = prepare_list(registry, &statement, what, sql, types, args);
+	r = prepare_list(registry, &statement, what, sql, types, args);
 	va_end(args);
-	while (result == 0 && row)
-		result = registry_step(registry, statement, what, &row);
-	return result;
+	while (r == 0 && row)
+		r = registry_step(registry, statement, what, &row);
+	return r;
 }
 
 int registry_query_int(struct registry *registry, int64_t *out, const char *sql, int64_t fallback)
 {
-	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
 	bool row;
-	int result;
+	int r;
 
-	result = registry_prepare(registry, &statement, "read", sql, "");
-	if (result == 0)
-		result = registry_step(registry, statement, "read", &row);
-	if (result == 0)
+	r = registry_prepare(registry, &statement, "read", sql, "");
+	if (r == 0)
+		r = registry_step(registry, statement, "read", &row);
+	if (r == 0)
 		*out = row && sqlite3_column_type(statement, 0) != SQLITE_NULL
 		               ? sqlite3_column_int64(statement, 0)
 		               : fallback;
-	return result;
+	return r;
 }
 
-char *registry_column_text(sqlite3_stmt *statement, int column, int *result)
+char *registry_column_text(sqlite3_stmt *statement, int column, int *r)
 {
 	const unsigned char *text;
 	char *copy;
@@ -167,11 +177,11 @@ char *registry_column_text(sqlite3_stmt *statement, int column, int *result)
 	text = sqlite3_column_text(statement, column);
 	copy = text ? strdup((const char *)text) : NULL;
 	if (!copy)
-		*result = -ENOMEM;
+		*r = -ENOMEM;
 	return copy;
 }
 
-/* ---- who changed the file ---- */
+/* ---- Who changed the file -------------------------------------------------------- */
 
 /*
  * SQLite counts transactions in the file's header. Read through SQLite's own
@@ -215,7 +225,7 @@ int registry_changed(struct registry *registry, bool *out)
 {
 	uint32_t counter;
 	struct stat file;
-	int result;
+	int r;
 
 	if (registry->in_memory) {
 		*out = false;
@@ -226,36 +236,16 @@ int registry_changed(struct registry *registry, bool *out)
 		return registry_fail(registry, REGISTRY_E_REPLACED,
 		                     "registry %s was moved or replaced while it was open",
 		                     registry->path);
-	result = change_counter_read(registry, &counter);
-	if (result != 0)
-		return result;
+	r = change_counter_read(registry, &counter);
+	if (r != 0)
+		return r;
 	*out = registry->foreign_change || counter != registry->change_counter;
 	registry->foreign_change = false;
 	registry->change_counter = counter;
 	return 0;
 }
 
-/* ---- transactions ---- */
-
-static int transaction_begin(struct registry *registry, const char *what)
-{
-	uint32_t counter;
-	int result;
-
-	if (registry->mode == REGISTRY_READ)
-		return registry_fail(registry, REGISTRY_E_READ_ONLY,
-		                     "cannot %s registry %s: it was opened for reading only", what,
-		                     registry->path);
-	result = registry_run(registry, what, "BEGIN IMMEDIATE", "");
-	if (result != 0)
-		return result;
-	result = change_counter_read(registry, &counter);
-	if (result == 0 && counter != registry->change_counter) {
-		registry->foreign_change = true;
-		registry->change_counter = counter;
-	}
-	return result;
-}
+/* ---- Transactions ---------------------------------------------------------------- */
 
 static void transaction_undo(struct registry *registry)
 {
@@ -264,25 +254,50 @@ static void transaction_undo(struct registry *registry)
 		sqlite3_exec(registry->db, "ROLLBACK", NULL, NULL, NULL);
 }
 
+static int transaction_begin(struct registry *registry, const char *what)
+{
+	uint32_t counter;
+	int r;
+
+	if (registry->mode == REGISTRY_READ)
+		return registry_fail(registry, REGISTRY_E_READ_ONLY,
+		                     "cannot %s registry %s: it was opened for reading only", what,
+		                     registry->path);
+	r = registry_run(registry, what, "BEGIN IMMEDIATE", "");
+	if (r != 0)
+		return r;
+	r = change_counter_read(registry, &counter);
+	if (r != 0) {
+		transaction_undo(registry);
+		return r;
+	}
+	if (counter != registry->change_counter) {
+		registry->foreign_change = true;
+		registry->change_counter = counter;
+	}
+	return 0;
+}
+
 static int transaction_commit(struct registry *registry, const char *what)
 {
 	uint32_t counter;
-	int result;
+	int r;
 
-	result = registry_run(registry, what, "COMMIT", "");
-	if (result != 0) {
+	r = registry_run(registry, what, "COMMIT", "");
+	if (r != 0) {
 		transaction_undo(registry);
-		return result;
+		return r;
 	}
 	if (registry->in_memory)
 		return 0;
-	/* Ours counts one, if it wrote at all; what is beyond that came after us. */
-	result = change_counter_read(registry, &counter);
-	if (result == 0 && counter != registry->change_counter)
+	/*
+	 * Ours counts one, if it wrote at all; what is beyond that came after us. A count that
+	 * cannot be read makes our change look foreign, and the file be read once more.
+	 */
+	if (change_counter_read(registry, &counter) == 0 && counter != registry->change_counter)
 		registry->change_counter++;
-	if (result == 0)
-		result = copy_sync_directory(registry->path);
-	return result;
+	copy_sync_directory(registry, registry->path);
+	return 0;
 }
 
 int registry_change_begin(struct registry *registry, const char *what)
@@ -296,27 +311,27 @@ int registry_change_begin(struct registry *registry, const char *what)
 	return registry_run(registry, what, "SAVEPOINT change", "");
 }
 
-int registry_change_end(struct registry *registry, const char *what, int result)
+int registry_change_end(struct registry *registry, const char *what, int r)
 {
 	if (!registry->in_batch) {
-		if (result == 0)
+		if (r == 0)
 			return transaction_commit(registry, what);
 		transaction_undo(registry);
-		return result;
+		return r;
 	}
-	if (result == 0)
+	if (r == 0)
 		return registry_run(registry, what, "RELEASE change", "");
 	if (!sqlite3_get_autocommit(registry->db))
 		sqlite3_exec(registry->db, "ROLLBACK TO change; RELEASE change", NULL, NULL, NULL);
-	return result;
+	return r;
 }
 
 int registry_batch_begin(struct registry *registry)
 {
-	int result = transaction_begin(registry, "change");
+	int r = transaction_begin(registry, "change");
 
-	registry->in_batch = result == 0;
-	return result;
+	registry->in_batch = r == 0;
+	return r;
 }
 
 int registry_batch_end(struct registry *registry, bool keep)
@@ -329,7 +344,7 @@ int registry_batch_end(struct registry *registry, bool keep)
 	return transaction_commit(registry, "change");
 }
 
-/* ---- checks ---- */
+/* ---- Checks ---------------------------------------------------------------------- */
 
 /* A row with a bad value is that row's problem; this is about the file. */
 static bool check_line_is_damage(const char *line)
@@ -340,16 +355,16 @@ static bool check_line_is_damage(const char *line)
 
 static int check_with(struct registry *registry, const char *pragma)
 {
-	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
 	bool row;
-	int result;
+	int r;
 
-	result = registry_prepare(registry, &statement, "check", pragma, "");
-	while (result == 0) {
+	r = registry_prepare(registry, &statement, "check", pragma, "");
+	while (r == 0) {
 		const char *line;
 
-		result = registry_step(registry, statement, "check", &row);
-		if (result != 0 || !row)
+		r = registry_step(registry, statement, "check", &row);
+		if (r != 0 || !row)
 			break;
 		line = (const char *)sqlite3_column_text(statement, 0);
 		if (line && check_line_is_damage(line))
@@ -358,7 +373,7 @@ static int check_with(struct registry *registry, const char *pragma)
 			                     "restore a backup of it",
 			                     registry->path, line);
 	}
-	return result;
+	return r;
 }
 
 int registry_check(struct registry *registry)
@@ -368,7 +383,7 @@ int registry_check(struct registry *registry)
 
 int registry_backup(struct registry *registry, const char *path)
 {
-	char *part CLEANUP(freep) = NULL;
+	CLEANUP(freep) char *part = NULL;
 	struct stat existing;
 
 	if (lstat(path, &existing) == 0)
@@ -381,12 +396,12 @@ int registry_backup(struct registry *registry, const char *path)
 	return copy_database(registry, path, part);
 }
 
-/* ---- opening ---- */
+/* ---- Opening --------------------------------------------------------------------- */
 
 /* The plain reasons, in plain words, before SQLite says "unable to open". */
 static int path_check(struct registry *registry)
 {
-	char *copy CLEANUP(freep) = strdup(registry->path);
+	CLEANUP(freep) char *copy = strdup(registry->path);
 	struct stat found;
 	const char *directory;
 
@@ -418,11 +433,11 @@ static int path_check(struct registry *registry)
 static int open_file(struct registry *registry, int busy_timeout_ms)
 {
 	int flags = SQLITE_OPEN_READWRITE;
-	int code, result;
+	int code, r;
 
-	result = registry->in_memory ? 0 : path_check(registry);
-	if (result != 0)
-		return result;
+	r = registry->in_memory ? 0 : path_check(registry);
+	if (r != 0)
+		return r;
 	if (registry->mode == REGISTRY_WRITE)
 		flags |= SQLITE_OPEN_CREATE;
 	code = sqlite3_open_v2(registry->path, &registry->db, flags, NULL);
@@ -436,29 +451,29 @@ static int open_file(struct registry *registry, int busy_timeout_ms)
 static int open_schema(struct registry *registry)
 {
 	enum schema_state state;
-	int result;
+	int r;
 
-	result = schema_state(registry, &state);
-	if (result == 0)
-		result = check_with(registry, "PRAGMA quick_check");
-	if (result != 0)
-		return result;
+	r = schema_state(registry, &state);
+	if (r == 0)
+		r = check_with(registry, "PRAGMA quick_check");
+	if (r != 0)
+		return r;
 	if (registry->mode == REGISTRY_WRITE) {
 		if (sqlite3_db_readonly(registry->db, "main") == 1)
 			return registry_fail_sql(registry, SQLITE_READONLY, "write");
 		/* Only matters for a file that somebody else has set to WAL. */
-		result = registry_run(registry, "open", "PRAGMA journal_mode = DELETE", "");
-		if (result == 0 && state != SCHEMA_STATE_CURRENT)
-			result = schema_upgrade(registry);
+		r = registry_run(registry, "open", "PRAGMA journal_mode = DELETE", "");
+		if (r == 0 && state != SCHEMA_STATE_CURRENT)
+			r = schema_upgrade(registry);
 	}
-	return result == 0 ? schema_inspect(registry) : result;
+	return r == 0 ? schema_inspect(registry) : r;
 }
 
 int registry_open(struct registry **out, const char *path, const struct registry_options *options,
                   struct registry_error *why)
 {
-	struct registry *registry CLEANUP(registry_freep) = calloc(1, sizeof(*registry));
-	int result;
+	CLEANUP(registry_freep) struct registry *registry = calloc(1, sizeof(*registry));
+	int r;
 
 	if (!registry)
 		return -ENOMEM;
@@ -469,15 +484,15 @@ int registry_open(struct registry **out, const char *path, const struct registry
 	registry->path = strdup(path);
 	if (!registry->path)
 		return -ENOMEM;
-	result = open_file(registry, options->busy_timeout_ms);
-	if (result == 0)
-		result = open_schema(registry);
-	if (result == 0)
-		result = file_identify(registry);
-	if (result != 0) {
+	r = open_file(registry, options->busy_timeout_ms);
+	if (r == 0)
+		r = open_schema(registry);
+	if (r == 0)
+		r = file_identify(registry);
+	if (r != 0) {
 		if (why)
 			*why = registry->message;
-		return result;
+		return r;
 	}
 	registry->foreign_change = false;
 	*out = TAKE_PTR(registry);
@@ -502,6 +517,11 @@ const char *registry_path(const struct registry *registry)
 const char *registry_message(const struct registry *registry)
 {
 	return registry->message.text;
+}
+
+const char *registry_warning(const struct registry *registry)
+{
+	return registry->warning.text[0] ? registry->warning.text : NULL;
 }
 
 const char *registry_upgrade_backup(const struct registry *registry)

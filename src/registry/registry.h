@@ -76,6 +76,12 @@ const char *registry_path(const struct registry *registry);
 /* About the last call that did not return 0; valid until the next call. */
 const char *registry_message(const struct registry *registry);
 
+/*
+ * What the changes and backups made so far may lack although they are made, or NULL: a
+ * directory that cannot be synced, so that a power cut could undo them.
+ */
+const char *registry_warning(const struct registry *registry);
+
 /* The backup made by the upgrade in registry_open(), or NULL if none was needed. */
 const char *registry_upgrade_backup(const struct registry *registry);
 
@@ -102,7 +108,7 @@ int registry_batch_end(struct registry *registry, bool keep);
 /* "0f2a..." in canonical form: 36 lower-case characters. */
 bool registry_uuid_valid(const char *text);
 
-/* ---- VMs ---- */
+/* ---- VMs ------------------------------------------------------------------------- */
 
 struct registry_vm {
 	uint32_t vm_id;
@@ -171,10 +177,16 @@ int registry_vm_insert(struct registry *registry, const char *uuid,
 int registry_vm_update(struct registry *registry, const char *uuid,
                        const struct registry_vm_change *change);
 
+/*
+ * Gives the VM a vm_id that no VM can have, so that its own is free for another. Only
+ * inside a batch that gives it a new one before it ends. REGISTRY_E_NOT_FOUND.
+ */
+int registry_vm_release_id(struct registry *registry, const char *uuid);
+
 /* With its faults. REGISTRY_E_NOT_FOUND. */
 int registry_vm_remove(struct registry *registry, const char *uuid);
 
-/* ---- faults and quarantine ---- */
+/* ---- Faults and quarantine ------------------------------------------------------- */
 
 /* @by names the person or "mediator"; @at_s 0 = now. Keeps the first reason if it is set already.
  */
@@ -216,7 +228,7 @@ void registry_faults_clear(struct registry_faults *faults);
 int registry_fault_list(struct registry *registry, const char *uuid, int64_t since_s,
                         struct registry_faults *out);
 
-/* ---- GPUs ---- */
+/* ---- GPUs ------------------------------------------------------------------------ */
 
 /* One reason why a GPU must not get work, until it is taken away. */
 struct registry_gpu_hold_event {
@@ -247,7 +259,7 @@ void registry_gpu_holds_clear(struct registry_gpu_holds *holds);
 
 /* Of all GPUs. The caller clears *@out. */
 int registry_gpu_hold_list(struct registry *registry, struct registry_gpu_holds *out);
-/* ---- pools ---- */
+/* ---- Pools ----------------------------------------------------------------------- */
 
 struct registry_pool {
 	uint32_t pool; /* 0 is A */

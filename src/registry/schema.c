@@ -83,14 +83,14 @@ typedef int (*column_visit)(struct registry *registry, const struct column_info 
 static int columns_visit(struct registry *registry, const char *pragma, column_visit visit,
                          void *context)
 {
-	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
 	bool row;
-	int result;
+	int r;
 
-	result = registry_prepare(registry, &statement, "read", pragma, "");
-	while (result == 0) {
-		result = registry_step(registry, statement, "read", &row);
-		if (result != 0 || !row)
+	r = registry_prepare(registry, &statement, "read", pragma, "");
+	while (r == 0) {
+		r = registry_step(registry, statement, "read", &row);
+		if (r != 0 || !row)
 			break;
 		struct column_info info = {
 			.name = (const char *)sqlite3_column_text(statement, 1),
@@ -100,9 +100,9 @@ static int columns_visit(struct registry *registry, const char *pragma, column_v
 		};
 		if (!info.name)
 			return -ENOMEM;
-		result = visit(registry, &info, context);
+		r = visit(registry, &info, context);
 	}
-	return result;
+	return r;
 }
 
 static int vm_column_index(const char *name)
@@ -163,35 +163,34 @@ static int table_find(struct registry *registry, const char *name, bool *found)
 {
 	char sql[128];
 	int64_t count = 0;
-	int result;
+	int r;
 
 	snprintf(sql, sizeof(sql),
 	         "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '%s'", name);
-	result = registry_query_int(registry, &count, sql, 0);
+	r = registry_query_int(registry, &count, sql, 0);
 	*found = count > 0;
-	return result;
+	return r;
 }
 
 static int inspect(struct registry *registry, struct inspection *inspection)
 {
-	int result;
+	int r;
 
 	registry->vm_columns = 0;
 	registry->pool_timeout = false;
 	inspection->rebuild = false;
-	result = columns_visit(registry, "PRAGMA table_info(vms)", inspect_vm_column, inspection);
-	if (result == 0)
-		result = columns_visit(registry, "PRAGMA table_info(pools)", inspect_pool_column,
-		                       NULL);
-	if (result == 0)
-		result = table_find(registry, "faults", &registry->has_faults);
-	if (result == 0)
-		result = table_find(registry, "gpu_holds", &registry->has_gpu_holds);
+	r = columns_visit(registry, "PRAGMA table_info(vms)", inspect_vm_column, inspection);
+	if (r == 0)
+		r = columns_visit(registry, "PRAGMA table_info(pools)", inspect_pool_column, NULL);
+	if (r == 0)
+		r = table_find(registry, "faults", &registry->has_faults);
+	if (r == 0)
+		r = table_find(registry, "gpu_holds", &registry->has_gpu_holds);
 	/* A column with a default that SQLite cannot add later (the time) needs a new table. */
 	if (registry->vm_columns != 0 && (!(registry->vm_columns & 1u << VM_COLUMN_CREATED) ||
 	                                  !(registry->vm_columns & 1u << VM_COLUMN_UPDATED)))
 		inspection->rebuild = true;
-	return result;
+	return r;
 }
 
 int schema_inspect(struct registry *registry)
@@ -208,10 +207,10 @@ static uint32_t all_columns(void)
 
 static int version_check(struct registry *registry, int64_t *out)
 {
-	int result = registry_query_int(registry, out, "PRAGMA user_version", 0);
+	int r = registry_query_int(registry, out, "PRAGMA user_version", 0);
 
-	if (result != 0)
-		return result;
+	if (r != 0)
+		return r;
 	if (*out > REGISTRY_VERSION)
 		return registry_fail(registry, REGISTRY_E_NEWER,
 		                     "registry %s has version %" PRId64 ", newer than the %d that "
@@ -225,11 +224,11 @@ static int version_check(struct registry *registry, int64_t *out)
 static int ownership_check(struct registry *registry, bool *empty)
 {
 	int64_t objects;
-	int result;
+	int r;
 
-	result = registry_query_int(registry, &objects, "SELECT count(*) FROM sqlite_master", 0);
-	if (result != 0)
-		return result;
+	r = registry_query_int(registry, &objects, "SELECT count(*) FROM sqlite_master", 0);
+	if (r != 0)
+		return r;
 	*empty = objects == 0;
 	for (int i = 0; !*empty && schema_vm_columns[i].name; i++) {
 		if (schema_vm_columns[i].required && !(registry->vm_columns & 1u << i))
@@ -245,15 +244,15 @@ static int state_find(struct registry *registry, enum schema_state *out,
                       struct inspection *inspection, int64_t *version)
 {
 	bool empty;
-	int result;
+	int r;
 
-	result = version_check(registry, version);
-	if (result == 0)
-		result = inspect(registry, inspection);
-	if (result == 0)
-		result = ownership_check(registry, &empty);
-	if (result != 0)
-		return result;
+	r = version_check(registry, version);
+	if (r == 0)
+		r = inspect(registry, inspection);
+	if (r == 0)
+		r = ownership_check(registry, &empty);
+	if (r != 0)
+		return r;
 	if (empty)
 		*out = SCHEMA_STATE_EMPTY;
 	else if (*version == REGISTRY_VERSION && registry->vm_columns == all_columns() &&
@@ -273,7 +272,7 @@ int schema_state(struct registry *registry, enum schema_state *out)
 	return state_find(registry, out, &inspection, &version);
 }
 
-/* ---- making it so ---- */
+/* ---- Making it so ---------------------------------------------------------------- */
 
 static int vms_create(struct registry *registry, const char *table, const char *further)
 {
@@ -296,16 +295,16 @@ static int vms_create(struct registry *registry, const char *table, const char *
 static int vms_add_columns(struct registry *registry)
 {
 	char sql[256];
-	int result = 0;
+	int r = 0;
 
-	for (int i = 0; result == 0 && schema_vm_columns[i].name; i++) {
+	for (int i = 0; r == 0 && schema_vm_columns[i].name; i++) {
 		if (registry->vm_columns & 1u << i)
 			continue;
 		snprintf(sql, sizeof(sql), "ALTER TABLE vms ADD COLUMN %s %s",
 		         schema_vm_columns[i].name, schema_vm_columns[i].declaration);
-		result = registry_run(registry, "upgrade", sql, "");
+		r = registry_run(registry, "upgrade", sql, "");
 	}
-	return result;
+	return r;
 }
 
 /* Lists of what a rebuild carries over; too much for them makes the upgrade fail whole. */
@@ -317,30 +316,29 @@ struct rebuild {
 static int list_append(struct registry *registry, char *list, size_t size, char *text)
 {
 	size_t used = strlen(list);
-	int result = 0;
+	int r = 0;
 
 	if (!text)
 		return -ENOMEM;
 	if (used + strlen(text) >= size)
-		result = registry_fail(registry, REGISTRY_E_NOT_A_DATABASE,
-		                       "registry %s: its table vms has too many columns of its own",
-		                       registry->path);
+		r = registry_fail(registry, REGISTRY_E_NOT_A_DATABASE,
+		                  "registry %s: its table vms has too many columns of its own",
+		                  registry->path);
 	else
 		memcpy(list + used, text, strlen(text) + 1);
 	sqlite3_free(text);
-	return result;
+	return r;
 }
 
 static int rebuild_column(struct registry *registry, const struct column_info *info, void *context)
 {
 	struct rebuild *rebuild = context;
-	int result;
+	int r;
 
-	result =
-		list_append(registry, rebuild->names, sizeof(rebuild->names),
-	                    sqlite3_mprintf("%s\"%w\"", rebuild->names[0] ? ", " : "", info->name));
-	if (result != 0 || vm_column_index(info->name) >= 0)
-		return result;
+	r = list_append(registry, rebuild->names, sizeof(rebuild->names),
+	                sqlite3_mprintf("%s\"%w\"", rebuild->names[0] ? ", " : "", info->name));
+	if (r != 0 || vm_column_index(info->name) >= 0)
+		return r;
 	/* An unknown column without its NOT NULL: an INSERT must not begin to fail. */
 	return list_append(
 		registry, rebuild->further, sizeof(rebuild->further),
@@ -362,79 +360,77 @@ static int vms_companions_save(struct registry *registry)
 static int vms_companions_restore(struct registry *registry)
 {
 	int64_t count = 0;
-	int result;
+	int r;
 
-	result = registry_query_int(registry, &count, "SELECT count(*) FROM temp.companions", 0);
-	for (int64_t i = 1; result == 0 && i <= count; i++) {
-		sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
-		char *sql CLEANUP(freep) = NULL;
+	r = registry_query_int(registry, &count, "SELECT count(*) FROM temp.companions", 0);
+	for (int64_t i = 1; r == 0 && i <= count; i++) {
+		CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
+		CLEANUP(freep) char *sql = NULL;
 		bool row;
 
-		result = registry_prepare(registry, &statement, "upgrade",
-		                          "SELECT sql FROM temp.companions WHERE rowid = ?1", "i",
-		                          i);
-		if (result == 0)
-			result = registry_step(registry, statement, "upgrade", &row);
-		if (result == 0)
-			sql = registry_column_text(statement, 0, &result);
-		if (result == 0 && sql)
-			result = registry_run(registry, "upgrade", sql, "");
+		r = registry_prepare(registry, &statement, "upgrade",
+		                     "SELECT sql FROM temp.companions WHERE rowid = ?1", "i", i);
+		if (r == 0)
+			r = registry_step(registry, statement, "upgrade", &row);
+		if (r == 0)
+			sql = registry_column_text(statement, 0, &r);
+		if (r == 0 && sql)
+			r = registry_run(registry, "upgrade", sql, "");
 	}
-	if (result == 0)
-		result = registry_run(registry, "upgrade", "DROP TABLE temp.companions", "");
-	return result;
+	if (r == 0)
+		r = registry_run(registry, "upgrade", "DROP TABLE temp.companions", "");
+	return r;
 }
 
 static int vms_rebuild(struct registry *registry)
 {
 	struct rebuild rebuild = {.names = ""};
 	char *insert;
-	int result;
+	int r;
 
-	result = columns_visit(registry, "PRAGMA table_info(vms)", rebuild_column, &rebuild);
-	if (result == 0)
-		result = vms_companions_save(registry);
-	if (result == 0)
-		result = vms_create(registry, "vms_upgraded", rebuild.further);
-	if (result != 0)
-		return result;
+	r = columns_visit(registry, "PRAGMA table_info(vms)", rebuild_column, &rebuild);
+	if (r == 0)
+		r = vms_companions_save(registry);
+	if (r == 0)
+		r = vms_create(registry, "vms_upgraded", rebuild.further);
+	if (r != 0)
+		return r;
 	insert = sqlite3_mprintf("INSERT INTO vms_upgraded (%s) SELECT %s FROM vms ORDER BY rowid",
 	                         rebuild.names, rebuild.names);
 	if (!insert)
 		return -ENOMEM;
-	result = registry_run(registry, "upgrade", insert, "");
+	r = registry_run(registry, "upgrade", insert, "");
 	sqlite3_free(insert);
-	if (result == 0)
-		result = registry_run(registry, "upgrade", "DROP TABLE vms", "");
-	if (result == 0)
-		result = registry_run(registry, "upgrade", "ALTER TABLE vms_upgraded RENAME TO vms",
-		                      "");
-	return result == 0 ? vms_companions_restore(registry) : result;
+	if (r == 0)
+		r = registry_run(registry, "upgrade", "DROP TABLE vms", "");
+	if (r == 0)
+		r = registry_run(registry, "upgrade", "ALTER TABLE vms_upgraded RENAME TO vms", "");
+	return r == 0 ? vms_companions_restore(registry) : r;
 }
 
 static int upgrade_tables(struct registry *registry, const struct inspection *inspection,
                           bool create)
 {
 	char version[64];
-	int result;
+	int r;
 
-	result = registry_run(registry, "create", schema_pools, "");
-	if (result == 0 && !registry->pool_timeout)
-		result = registry_run(
-			registry, "upgrade",
-			"ALTER TABLE pools ADD COLUMN job_timeout_ms INTEGER DEFAULT 0", "");
-	if (result != 0)
-		return result;
+	r = registry_run(registry, "create", schema_pools, "");
+	if (r == 0 && !registry->pool_timeout)
+		r = registry_run(registry, "upgrade",
+		                 "ALTER TABLE pools ADD COLUMN job_timeout_ms INTEGER DEFAULT 0",
+		                 "");
+	if (r != 0)
+		return r;
 	if (create)
-		result = vms_create(registry, "vms", "");
+		r = vms_create(registry, "vms", "");
 	else if (inspection->rebuild)
-		result = vms_rebuild(registry);
+		r = vms_rebuild(registry);
 	else
-		result = vms_add_columns(registry);
-	for (size_t i = 0; result == 0 && i < ARRAY_LEN(schema_rest); i++)
-		result = registry_run(registry, "upgrade", schema_rest[i], "");
+		r = vms_add_columns(registry);
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(schema_rest); i++)
+		r = registry_run(registry, "upgrade", schema_rest[i], "");
 	snprintf(version, sizeof(version), "PRAGMA user_version = %d", REGISTRY_VERSION);
-	return result == 0 ? registry_run(registry, "upgrade", version, "") : result;
+	return r == 0 ? registry_run(registry, "upgrade", version, "") : r;
 }
 
 int schema_upgrade(struct registry *registry)
@@ -442,29 +438,28 @@ int schema_upgrade(struct registry *registry)
 	struct inspection inspection;
 	enum schema_state state;
 	int64_t version;
-	int result;
+	int r;
 
 	/*
 	 * For a rebuild, and only possible outside the transaction: rows that break a CHECK are
 	 * carried over, and the renamed table drags no other tables' references along.
 	 */
-	result = registry_run(registry, "upgrade", "PRAGMA ignore_check_constraints = ON", "");
-	if (result == 0)
-		result = registry_run(registry, "upgrade", "PRAGMA legacy_alter_table = ON", "");
-	if (result == 0)
-		result = registry_change_begin(registry, "upgrade");
-	if (result != 0)
-		return result;
-	result = state_find(registry, &state, &inspection, &version);
-	if (result == 0 && state == SCHEMA_STATE_OLD)
-		result = copy_before_upgrade(registry, version, &registry->upgrade_backup);
-	if (result == 0 && state != SCHEMA_STATE_CURRENT)
-		result = upgrade_tables(registry, &inspection, state == SCHEMA_STATE_EMPTY);
-	result = registry_change_end(registry, "upgrade", result);
-	if (result == 0)
-		result = registry_run(registry, "upgrade", "PRAGMA legacy_alter_table = OFF", "");
-	if (result == 0)
-		result = registry_run(registry, "upgrade", "PRAGMA ignore_check_constraints = OFF",
-		                      "");
-	return result;
+	r = registry_run(registry, "upgrade", "PRAGMA ignore_check_constraints = ON", "");
+	if (r == 0)
+		r = registry_run(registry, "upgrade", "PRAGMA legacy_alter_table = ON", "");
+	if (r == 0)
+		r = registry_change_begin(registry, "upgrade");
+	if (r != 0)
+		return r;
+	r = state_find(registry, &state, &inspection, &version);
+	if (r == 0 && state == SCHEMA_STATE_OLD)
+		r = copy_before_upgrade(registry, version, &registry->upgrade_backup);
+	if (r == 0 && state != SCHEMA_STATE_CURRENT)
+		r = upgrade_tables(registry, &inspection, state == SCHEMA_STATE_EMPTY);
+	r = registry_change_end(registry, "upgrade", r);
+	if (r == 0)
+		r = registry_run(registry, "upgrade", "PRAGMA legacy_alter_table = OFF", "");
+	if (r == 0)
+		r = registry_run(registry, "upgrade", "PRAGMA ignore_check_constraints = OFF", "");
+	return r;
 }

@@ -37,7 +37,7 @@ void registry_vms_clear(struct registry_vms *vms)
 	memset(vms, 0, sizeof(*vms));
 }
 
-/* ---- one row ---- */
+/* ---- One row --------------------------------------------------------------------- */
 
 struct row {
 	sqlite3_stmt *statement;
@@ -211,7 +211,7 @@ static int row_read(sqlite3_stmt *statement, struct registry_vm *vm)
 	return row.result;
 }
 
-/* ---- reading ---- */
+/* ---- Reading --------------------------------------------------------------------- */
 
 /* SELECT of all columns in the order of enum vm_column; NULL where the file has none. */
 static void select_build(const struct registry *registry, char *sql, size_t size, const char *rest)
@@ -242,24 +242,24 @@ static int vms_append(struct registry_vms *vms, size_t *capacity, sqlite3_stmt *
 static int vms_select(struct registry *registry, struct registry_vms *out, const char *rest,
                       const char *argument)
 {
-	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
 	struct registry_vms vms = {.items = NULL};
 	char sql[SELECT_BYTES];
 	size_t capacity = 0;
 	bool row;
-	int result;
+	int r;
 
 	select_build(registry, sql, sizeof(sql), rest);
-	result = registry_prepare(registry, &statement, "read", sql, argument ? "t" : "", argument);
-	while (result == 0) {
-		result = registry_step(registry, statement, "read", &row);
-		if (result != 0 || !row)
+	r = registry_prepare(registry, &statement, "read", sql, argument ? "t" : "", argument);
+	while (r == 0) {
+		r = registry_step(registry, statement, "read", &row);
+		if (r != 0 || !row)
 			break;
-		result = vms_append(&vms, &capacity, statement);
+		r = vms_append(&vms, &capacity, statement);
 	}
-	if (result != 0) {
+	if (r != 0) {
 		registry_vms_clear(&vms);
-		return result;
+		return r;
 	}
 	*out = vms;
 	return 0;
@@ -268,19 +268,19 @@ static int vms_select(struct registry *registry, struct registry_vms *out, const
 /* Two rows that name the same VM in different case: neither can be believed. */
 static int duplicates_mark(struct registry *registry, struct registry_vms *vms)
 {
-	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
 	bool found;
-	int result;
+	int r;
 
-	result = registry_prepare(registry, &statement, "read",
-	                          "SELECT lower(vm_uuid) FROM vms GROUP BY lower(vm_uuid) "
-	                          "HAVING count(*) > 1",
-	                          "");
-	while (result == 0) {
+	r = registry_prepare(registry, &statement, "read",
+	                     "SELECT lower(vm_uuid) FROM vms GROUP BY lower(vm_uuid) "
+	                     "HAVING count(*) > 1",
+	                     "");
+	while (r == 0) {
 		const char *uuid;
 
-		result = registry_step(registry, statement, "read", &found);
-		if (result != 0 || !found)
+		r = registry_step(registry, statement, "read", &found);
+		if (r != 0 || !found)
 			break;
 		uuid = (const char *)sqlite3_column_text(statement, 0);
 		for (size_t i = 0; uuid && i < vms->count; i++) {
@@ -294,25 +294,25 @@ static int duplicates_mark(struct registry *registry, struct registry_vms *vms)
 				return row.result;
 		}
 	}
-	return result;
+	return r;
 }
 
 int registry_vm_list(struct registry *registry, struct registry_vms *out)
 {
 	struct registry_vms vms;
-	int result;
+	int r;
 
 	if (registry->vm_columns == 0) {
 		memset(out, 0, sizeof(*out));
 		return 0;
 	}
-	result = vms_select(registry, &vms, "ORDER BY vm_id, rowid", NULL);
-	if (result != 0)
-		return result;
-	result = duplicates_mark(registry, &vms);
-	if (result != 0) {
+	r = vms_select(registry, &vms, "ORDER BY vm_id, rowid", NULL);
+	if (r != 0)
+		return r;
+	r = duplicates_mark(registry, &vms);
+	if (r != 0) {
 		registry_vms_clear(&vms);
-		return result;
+		return r;
 	}
 	*out = vms;
 	return 0;
@@ -328,15 +328,15 @@ static int fail_unknown(struct registry *registry, const char *uuid)
 int registry_vm_find(struct registry *registry, const char *uuid, struct registry_vm *out)
 {
 	struct registry_vms vms = {.items = NULL};
-	int result = 0;
+	int r = 0;
 
 	if (registry->vm_columns != 0)
-		result = vms_select(registry, &vms,
-		                    "WHERE lower(vm_uuid) = lower(?1) "
-		                    "ORDER BY vm_uuid = ?1 DESC LIMIT 1",
-		                    uuid);
-	if (result != 0)
-		return result;
+		r = vms_select(registry, &vms,
+		               "WHERE lower(vm_uuid) = lower(?1) "
+		               "ORDER BY vm_uuid = ?1 DESC LIMIT 1",
+		               uuid);
+	if (r != 0)
+		return r;
 	if (vms.count == 0)
 		return fail_unknown(registry, uuid);
 	*out = vms.items[0];
@@ -347,13 +347,12 @@ int registry_vm_find(struct registry *registry, const char *uuid, struct registr
 int registry_vm_find_name(struct registry *registry, const char *name, struct registry_vms *out)
 {
 	struct registry_vms vms = {.items = NULL};
-	int result = 0;
+	int r = 0;
 
 	if (registry->vm_columns & 1u << VM_COLUMN_NAME)
-		result = vms_select(registry, &vms, "WHERE vm_name = ?1 ORDER BY vm_id, rowid",
-		                    name);
-	if (result != 0)
-		return result;
+		r = vms_select(registry, &vms, "WHERE vm_name = ?1 ORDER BY vm_id, rowid", name);
+	if (r != 0)
+		return r;
 	if (vms.count == 0)
 		return registry_fail(registry, REGISTRY_E_NOT_FOUND,
 		                     "no VM named \"%s\" in registry %s; vgpu-admin list-vms shows "
@@ -369,25 +368,25 @@ int registry_vm_find_name(struct registry *registry, const char *name, struct re
 
 int registry_vm_rowid(struct registry *registry, const char *uuid, int64_t *rowid)
 {
-	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
 	bool row;
-	int result;
+	int r;
 
-	result = registry_prepare(registry, &statement, "read",
-	                          "SELECT rowid FROM vms WHERE lower(vm_uuid) = lower(?1) "
-	                          "ORDER BY vm_uuid = ?1 DESC LIMIT 1",
-	                          "t", uuid);
-	if (result == 0)
-		result = registry_step(registry, statement, "read", &row);
-	if (result != 0)
-		return result;
+	r = registry_prepare(registry, &statement, "read",
+	                     "SELECT rowid FROM vms WHERE lower(vm_uuid) = lower(?1) "
+	                     "ORDER BY vm_uuid = ?1 DESC LIMIT 1",
+	                     "t", uuid);
+	if (r == 0)
+		r = registry_step(registry, statement, "read", &row);
+	if (r != 0)
+		return r;
 	if (!row)
 		return fail_unknown(registry, uuid);
 	*rowid = sqlite3_column_int64(statement, 0);
 	return 0;
 }
 
-/* ---- changing ---- */
+/* ---- Changing -------------------------------------------------------------------- */
 
 static int fail_setting(struct registry *registry, const struct setting_field *field,
                         int64_t stored)
@@ -424,20 +423,20 @@ static int change_check(struct registry *registry, const struct registry_vm_chan
 
 static int vm_id_check(struct registry *registry, uint32_t vm_id, int64_t rowid)
 {
-	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
+	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
 	bool row;
-	int result;
+	int r;
 
-	result = registry_prepare(registry, &statement, "read",
-	                          "SELECT vm_uuid FROM vms WHERE vm_id = ?1 AND rowid <> ?2", "ii",
-	                          (int64_t)vm_id, rowid);
-	if (result == 0)
-		result = registry_step(registry, statement, "read", &row);
-	if (result == 0 && row)
+	r = registry_prepare(registry, &statement, "read",
+	                     "SELECT vm_uuid FROM vms WHERE vm_id = ?1 AND rowid <> ?2", "ii",
+	                     (int64_t)vm_id, rowid);
+	if (r == 0)
+		r = registry_step(registry, statement, "read", &row);
+	if (r == 0 && row)
 		return registry_fail(registry, REGISTRY_E_EXISTS,
 		                     "vm_id %" PRIu32 " belongs to VM %s already; choose another",
 		                     vm_id, (const char *)sqlite3_column_text(statement, 0));
-	return result;
+	return r;
 }
 
 static int column_set_int(struct registry *registry, int64_t rowid, enum vm_column column,
@@ -469,75 +468,73 @@ static int change_apply(struct registry *registry, int64_t rowid,
 	static const char pool_sql[] = "UPDATE vms SET pool_id = ?1 WHERE rowid = ?2";
 	static const char name_sql[] = "UPDATE vms SET vm_name = ?1 WHERE rowid = ?2";
 	char pool[2] = {pool_letter(change->values.pool), '\0'};
-	int result = 0;
+	int r = 0;
 
 	if (change->fields & REGISTRY_FIELD_VM_ID) {
-		result = vm_id_check(registry, change->vm_id, rowid);
-		if (result == 0)
-			result = column_set_int(registry, rowid, VM_COLUMN_ID, change->vm_id);
+		r = vm_id_check(registry, change->vm_id, rowid);
+		if (r == 0)
+			r = column_set_int(registry, rowid, VM_COLUMN_ID, change->vm_id);
 	}
-	if (result == 0 && change->fields & REGISTRY_FIELD_NAME)
-		result = registry_run(registry, "change", name_sql, "ti", change->name, rowid);
-	if (result == 0 && change->fields & REGISTRY_FIELD_POOL)
-		result = registry_run(registry, "change", pool_sql, "ti", pool, rowid);
-	if (result == 0 && change->fields & REGISTRY_FIELD_PRIORITY)
-		result = column_set_int(registry, rowid, VM_COLUMN_PRIORITY,
-		                        change->values.priority);
-	if (result == 0 && change->fields & REGISTRY_FIELD_ALLOW_CUBIN)
-		result =
-			column_set_int(registry, rowid, VM_COLUMN_ALLOW_CUBIN, change->allow_cubin);
-	for (size_t i = 0; result == 0 && setting_fields[i].name; i++) {
+	if (r == 0 && change->fields & REGISTRY_FIELD_NAME)
+		r = registry_run(registry, "change", name_sql, "ti", change->name, rowid);
+	if (r == 0 && change->fields & REGISTRY_FIELD_POOL)
+		r = registry_run(registry, "change", pool_sql, "ti", pool, rowid);
+	if (r == 0 && change->fields & REGISTRY_FIELD_PRIORITY)
+		r = column_set_int(registry, rowid, VM_COLUMN_PRIORITY, change->values.priority);
+	if (r == 0 && change->fields & REGISTRY_FIELD_ALLOW_CUBIN)
+		r = column_set_int(registry, rowid, VM_COLUMN_ALLOW_CUBIN, change->allow_cubin);
+	for (size_t i = 0; r == 0 && setting_fields[i].name; i++) {
 		if (change->settings & 1u << i)
-			result = setting_store(registry, rowid, i,
-			                       setting_get(&change->values, &setting_fields[i]));
+			r = setting_store(registry, rowid, i,
+			                  setting_get(&change->values, &setting_fields[i]));
 	}
-	if (result == 0)
-		result = registry_run(registry, "change",
-		                      "UPDATE vms SET updated_at = CURRENT_TIMESTAMP "
-		                      "WHERE rowid = ?1",
-		                      "i", rowid);
-	return result;
+	if (r == 0)
+		r = registry_run(registry, "change",
+		                 "UPDATE vms SET updated_at = CURRENT_TIMESTAMP "
+		                 "WHERE rowid = ?1",
+		                 "i", rowid);
+	return r;
 }
 
 /* The next after the highest, or the lowest free one when the highest is taken. */
 static int vm_id_next(struct registry *registry, uint32_t *out)
 {
 	int64_t next;
-	int result;
+	int r;
 
-	result = registry_query_int(registry, &next, "SELECT max(vm_id) + 1 FROM vms", 1);
-	if (result == 0 && (next < 1 || next > UINT32_MAX))
-		result = registry_query_int(registry, &next,
-		                            "SELECT min(vm_id) + 1 FROM vms WHERE vm_id >= 0 AND "
-		                            "vm_id + 1 NOT IN (SELECT vm_id FROM vms)",
-		                            1);
+	r = registry_query_int(registry, &next, "SELECT max(vm_id) + 1 FROM vms", 1);
+	if (r == 0 && (next < 1 || next > UINT32_MAX))
+		r = registry_query_int(registry, &next,
+		                       "SELECT min(vm_id) + 1 FROM vms WHERE vm_id >= 0 AND "
+		                       "vm_id + 1 NOT IN (SELECT vm_id FROM vms)",
+		                       1);
 	*out = (uint32_t)next;
-	return result;
+	return r;
 }
 
 static int insert_row(struct registry *registry, const char *uuid,
                       const struct registry_vm_change *change, uint32_t *vm_id)
 {
 	int64_t rowid;
-	int result;
+	int r;
 
-	result = registry_vm_rowid(registry, uuid, &rowid);
-	if (result == 0)
+	r = registry_vm_rowid(registry, uuid, &rowid);
+	if (r == 0)
 		return registry_fail(registry, REGISTRY_E_EXISTS,
 		                     "VM %s is registered already; vgpu-admin update-vm changes it",
 		                     uuid);
-	if (result != REGISTRY_E_NOT_FOUND)
-		return result;
+	if (r != REGISTRY_E_NOT_FOUND)
+		return r;
 	*vm_id = change->vm_id;
-	result = change->fields & REGISTRY_FIELD_VM_ID ? vm_id_check(registry, *vm_id, -1)
-	                                               : vm_id_next(registry, vm_id);
+	r = change->fields & REGISTRY_FIELD_VM_ID ? vm_id_check(registry, *vm_id, -1)
+	                                          : vm_id_next(registry, vm_id);
 	/* The defaults are those of the columns, as for the tools of Phase 2. */
-	if (result == 0)
-		result = registry_run(registry, "change",
-		                      "INSERT INTO vms (vm_id, vm_uuid) VALUES (?1, ?2)", "it",
-		                      (int64_t)*vm_id, uuid);
-	if (result != 0)
-		return result;
+	if (r == 0)
+		r = registry_run(registry, "change",
+		                 "INSERT INTO vms (vm_id, vm_uuid) VALUES (?1, ?2)", "it",
+		                 (int64_t)*vm_id, uuid);
+	if (r != 0)
+		return r;
 	return change_apply(registry, sqlite3_last_insert_rowid(registry->db), change);
 }
 
@@ -545,56 +542,73 @@ int registry_vm_insert(struct registry *registry, const char *uuid,
                        const struct registry_vm_change *change, uint32_t *vm_id)
 {
 	uint32_t given = 0;
-	int result;
+	int r;
 
 	if (!registry_uuid_valid(uuid))
 		return registry_fail(registry, REGISTRY_E_INVALID,
 		                     "\"%s\" is no UUID of the form "
 		                     "01234567-89ab-cdef-0123-456789abcdef in lower case",
 		                     uuid);
-	result = change_check(registry, change);
-	if (result == 0)
-		result = registry_change_begin(registry, "change");
-	if (result != 0)
-		return result;
-	result = insert_row(registry, uuid, change, &given);
-	result = registry_change_end(registry, "change", result);
-	if (result == 0 && vm_id)
+	r = change_check(registry, change);
+	if (r == 0)
+		r = registry_change_begin(registry, "change");
+	if (r != 0)
+		return r;
+	r = insert_row(registry, uuid, change, &given);
+	r = registry_change_end(registry, "change", r);
+	if (r == 0 && vm_id)
 		*vm_id = given;
-	return result;
+	return r;
 }
 
 int registry_vm_update(struct registry *registry, const char *uuid,
                        const struct registry_vm_change *change)
 {
 	int64_t rowid;
-	int result;
+	int r;
 
-	result = change_check(registry, change);
-	if (result == 0)
-		result = registry_change_begin(registry, "change");
-	if (result != 0)
-		return result;
-	result = registry_vm_rowid(registry, uuid, &rowid);
-	if (result == 0)
-		result = change_apply(registry, rowid, change);
-	return registry_change_end(registry, "change", result);
+	r = change_check(registry, change);
+	if (r == 0)
+		r = registry_change_begin(registry, "change");
+	if (r != 0)
+		return r;
+	r = registry_vm_rowid(registry, uuid, &rowid);
+	if (r == 0)
+		r = change_apply(registry, rowid, change);
+	return registry_change_end(registry, "change", r);
+}
+
+int registry_vm_release_id(struct registry *registry, const char *uuid)
+{
+	int64_t rowid;
+	int r;
+
+	r = registry_change_begin(registry, "change");
+	if (r != 0)
+		return r;
+	r = registry_vm_rowid(registry, uuid, &rowid);
+	if (r == 0)
+		r = registry_run(registry, "change",
+		                 "UPDATE vms SET vm_id = (SELECT min(0, min(vm_id)) - 1 "
+		                 "FROM vms) WHERE rowid = ?1",
+		                 "i", rowid);
+	return registry_change_end(registry, "change", r);
 }
 
 int registry_vm_remove(struct registry *registry, const char *uuid)
 {
 	int64_t rowid;
-	int result;
+	int r;
 
-	result = registry_change_begin(registry, "change");
-	if (result != 0)
-		return result;
-	result = registry_vm_rowid(registry, uuid, &rowid);
-	if (result == 0)
-		result = registry_run(registry, "change", "DELETE FROM vms WHERE rowid = ?1", "i",
-		                      rowid);
-	if (result == 0)
-		result = registry_run(registry, "change",
-		                      "DELETE FROM faults WHERE vm_uuid = lower(?1)", "t", uuid);
-	return registry_change_end(registry, "change", result);
+	r = registry_change_begin(registry, "change");
+	if (r != 0)
+		return r;
+	r = registry_vm_rowid(registry, uuid, &rowid);
+	if (r == 0)
+		r = registry_run(registry, "change", "DELETE FROM vms WHERE rowid = ?1", "i",
+		                 rowid);
+	if (r == 0)
+		r = registry_run(registry, "change", "DELETE FROM faults WHERE vm_uuid = lower(?1)",
+		                 "t", uuid);
+	return registry_change_end(registry, "change", r);
 }

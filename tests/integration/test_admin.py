@@ -6,6 +6,7 @@ import copy
 import json
 import pathlib
 import re
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -441,6 +442,9 @@ def test_pools(registered):
     assert registered.vm(UUID2)["job_timeout_ms"] == 0
     registered.ok("set-enabled", "--pool=B", "--enabled=yes")
     assert registered.json("show-pool", "--pool=B")["enabled"] is True
+    registered.sql("DELETE FROM pools WHERE pool_id = 'B'")
+    assert registered.json("set-enabled", "--pool=B", "--enabled=no")["enabled"] is False
+    assert registered.json("show-pool", "--pool=B")["enabled"] is False
 
 
 def test_quarantine(registered):
@@ -548,6 +552,14 @@ def test_without_xe_the_registry_decides(registered, mode, said):
     registered.ok("update-vm", f"--vm-uuid={UUID2}", "--name=web")
     said = registered.fails(4, wait, "show-vm", "--vm-name=web")
     assert UUID1 in said and UUID2 in said
+
+
+def test_an_xe_that_fails_is_no_missing_vm(registered):
+    """However vgpu-admin was started: with SIGCHLD ignored the kernel forgets exit statuses."""
+    registered.xe([], "fail")
+    done = registered.run("show-vm", "--vm-name=web",
+                          preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert done.returncode == 0 and b"Connection refused" in done.stderr
 
 
 def test_junk_from_xe(registered):
@@ -722,6 +734,15 @@ def test_backup(registered):
     assert "directory" in registered.fails(1, "backup", "/nonexistent/x")
 
 
+@pytest.mark.parametrize("arguments", [["backup", "copy.db"], ["backup"], ["export"],
+                                       ["export", "all.json"]])
+def test_no_copy_of_what_is_not_there(host, arguments):
+    """A mistyped --db must not look like an empty registry that was saved."""
+    said = host.fails(1, *arguments, cwd=host.path)
+    assert str(host.db) in said and "check the path" in said
+    assert [entry.name for entry in host.path.iterdir()] == ["bin"]
+
+
 def test_export_import(registered, tmp_path):
     registered.ok("set-rate-limit", "--all", "--rate=0.3", "--burst=2")
     registered.ok("quarantine-vm", f"--vm-uuid={UUID2}", "--reason=r")
@@ -744,6 +765,37 @@ def test_export_import(registered, tmp_path):
     # Again: changes, no second copies; and from stdin.
     registered.ok("import", "-", input=target.read_bytes())
     assert len(registered.json("list-vms")["vms"]) == 2
+
+
+def test_an_unchanged_import_forgives_nothing(registered, tmp_path):
+    target = tmp_path / "all.json"
+    registered.sql("INSERT INTO faults (vm_uuid, at, kind, points) VALUES (?, 1, 'timeout', 3)",
+                   UUID1)
+    registered.ok("export", target)
+    registered.ok("import", target)
+    assert [fault["points"] for fault in registered.vm()["faults"]] == [3]
+    # An import that takes a quarantine away is another matter.
+    registered.ok("quarantine-vm", f"--vm-uuid={UUID1}")
+    registered.ok("import", target)
+    assert not registered.vm()["quarantined"]
+    assert [fault["points"] for fault in registered.vm()["faults"]] == [0]
+
+
+def test_an_import_may_change_numbers_round(registered, tmp_path):
+    data = json.loads(registered.ok("export"))
+    registered.ok("register-vm", f"--vm-uuid={UUID3}", "--name=x", "--vm-id=3")
+    data["vms"].append({"vm_uuid": UUID3})
+    for vm, number in zip(data["vms"], (2, 3, 1)):
+        vm["vm_id"] = number
+    (tmp_path / "all.json").write_text(json.dumps(data))
+    registered.ok("import", tmp_path / "all.json")
+    ids = {vm["vm_uuid"]: vm["vm_id"] for vm in registered.json("list-vms")["vms"]}
+    assert ids == {UUID1: 2, UUID2: 3, UUID3: 1}
+    # One that is not named keeps its own, and nobody else gets it.
+    data["vms"] = [{"vm_uuid": UUID1, "vm_id": 1}]
+    (tmp_path / "all.json").write_text(json.dumps(data))
+    assert UUID3 in registered.fails(1, "import", tmp_path / "all.json")
+    assert registered.vm()["vm_id"] == 2
 
 
 @pytest.mark.parametrize("change,status,said", [

@@ -326,3 +326,26 @@ def test_missing_directory(directory):
     done = admin(path, *CHANGE)
     assert done.returncode == 1
     assert b"there is no directory" in done.stderr and str(path.parent).encode() in done.stderr
+
+
+def test_a_directory_that_cannot_be_read(directory):
+    """It cannot be synced, but what is committed is done, and the mediator hears of it."""
+    path = directory / "vgpu.db"
+    old_file(path, 1)
+    user = {}
+    if os.geteuid() == 0:
+        user = {"user": "nobody", "extra_groups": []}
+        for file in (directory, path):
+            shutil.chown(file, "nobody")
+    directory.chmod(0o333)
+    try:
+        done = admin(path, "--json", "set-weight", "--all", "--weight=2", **user)
+        backup = admin(path, "backup", directory / "copy.db", **user)
+    finally:
+        directory.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["mediator"] == "not running"
+    assert json.loads(admin(path, "--json", "list-vms").stdout)["vms"][0]["weight"] == 2.0
+    assert backup.returncode == 0 and rows(directory / "copy.db") == rows(path)
+    for said in (done.stderr, backup.stderr):
+        assert b"cannot be synced (Permission denied)" in said and b"memory" not in said

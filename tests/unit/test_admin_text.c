@@ -39,7 +39,7 @@ static void test_escape(void **state UNUSED)
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		char *escaped CLEANUP(freep) = text_escape(cases[i].text);
+		CLEANUP(freep) char *escaped = text_escape(cases[i].text);
 
 		assert_string_equal(escaped, cases[i].escaped);
 	}
@@ -47,8 +47,8 @@ static void test_escape(void **state UNUSED)
 
 static void test_utf8(void **state UNUSED)
 {
-	char *good CLEANUP(freep) = text_to_utf8("a\n\xc3\xa9");
-	char *bad CLEANUP(freep) = text_to_utf8("a\xff\xe2\x82");
+	CLEANUP(freep) char *good = text_to_utf8("a\n\xc3\xa9");
+	CLEANUP(freep) char *bad = text_to_utf8("a\xff\xe2\x82");
 
 	assert_string_equal(good, "a\n\xc3\xa9");
 	assert_string_equal(bad, "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
@@ -89,11 +89,12 @@ static void test_table(void **state UNUSED)
 		{"limit", "LIMIT", COLUMN_LIMIT}, {"on", "ON", COLUMN_YES_NO},
 		{"last", "LAST", COLUMN_TEXT},    {NULL, NULL, COLUMN_TEXT},
 	};
-	char *text CLEANUP(freep) = printed(
+	CLEANUP(freep)
+	char *text = printed(
 		"[{\"name\":\"\\u20ac\\n\",\"n\":12,\"limit\":0,\"on\":true,\"last\":\"x\"},"
 		"{\"name\":\"longer\",\"n\":7.5,\"limit\":3,\"on\":false}]",
 		columns);
-	char *record CLEANUP(freep) = printed("{\"name\":null,\"n\":1}", columns);
+	CLEANUP(freep) char *record = printed("{\"name\":null,\"n\":1}", columns);
 
 	assert_string_equal(text, "NAME      N  LIMIT   ON  LAST\n"
 	                          "\xe2\x82\xac\\n      12      -  yes  x\n"
@@ -106,9 +107,10 @@ static void test_long_cells_are_cut(void **state UNUSED)
 	static const struct column columns[] = {{"name", "NAME", COLUMN_TEXT},
 	                                        {"n", "N", COLUMN_NUMBER},
 	                                        {NULL, NULL, COLUMN_TEXT}};
-	char *text CLEANUP(freep) = printed("[{\"name\":\"0123456789012345678901234567890123456789"
-	                                    "01234567890123456789\",\"n\":1}]",
-	                                    columns);
+	CLEANUP(freep)
+	char *text = printed("[{\"name\":\"0123456789012345678901234567890123456789"
+	                     "01234567890123456789\",\"n\":1}]",
+	                     columns);
 
 	assert_non_null(strstr(text, "\n01234567890123456789012345678901234567890123456\xe2\x80\xa6"
 	                             "  1\n"));
@@ -139,7 +141,7 @@ static void test_formats(void **state UNUSED)
 		const struct column columns[] = {{"v", "V", cases[i].format},
 		                                 {NULL, NULL, COLUMN_TEXT}};
 		char json[64], expected[64];
-		char *text CLEANUP(freep) = NULL;
+		CLEANUP(freep) char *text = NULL;
 
 		snprintf(json, sizeof(json), "{\"v\":%s}", cases[i].json);
 		snprintf(expected, sizeof(expected), "V  %s\n", cases[i].text);

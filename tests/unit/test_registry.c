@@ -425,6 +425,62 @@ static void test_pools(void **state)
 	assert_int_equal(pools.items[1].job_timeout_ms, 500);
 	assert_null(pools.items[1].problem);
 	registry_pools_clear(&pools);
+	/* A row that is missing is written by the change. */
+	sql_by_hand(f, "DELETE FROM pools");
+	assert_int_equal(registry_pool_set_enabled(f->registry, 1, false), 0);
+	assert_int_equal(registry_pool_set_timeout(f->registry, 0, 77), 0);
+	assert_int_equal(registry_pool_list(f->registry, &pools), 0);
+	assert_int_equal(pools.items[0].job_timeout_ms, 77);
+	assert_true(pools.items[0].enabled);
+	assert_string_equal(pools.items[1].name, "Pool B");
+	assert_false(pools.items[1].enabled);
+	registry_pools_clear(&pools);
+}
+
+/* The file's own methods, but that its change counter cannot be read. */
+static sqlite3_io_methods failing_methods;
+static const sqlite3_io_methods *whole_methods;
+
+static int read_but_the_counter(sqlite3_file *file, void *to, int amount, sqlite3_int64 offset)
+{
+	/* SQLite itself reads more there. */
+	if (amount == 4 && offset == 24)
+		return SQLITE_IOERR_READ;
+	return whole_methods->xRead(file, to, amount, offset);
+}
+
+static void test_counter_that_cannot_be_read(void **state)
+{
+	struct fixture *f = *state;
+	sqlite3_file *file = NULL;
+	struct registry_vm vm;
+	bool changed;
+
+	insert(f, UUID_A, "a");
+	assert_int_equal(
+		sqlite3_file_control(f->registry->db, "main", SQLITE_FCNTL_FILE_POINTER, &file),
+		SQLITE_OK);
+	whole_methods = file->pMethods;
+	failing_methods = *whole_methods;
+	failing_methods.xRead = read_but_the_counter;
+	file->pMethods = &failing_methods;
+	/* Before the change: nothing happens, and nobody is locked out. */
+	assert_true(registry_quarantine_set(f->registry, UUID_A, 0, "why", "me") != 0);
+	assert_true(registry_batch_begin(f->registry) != 0);
+	sql_by_hand(f, "UPDATE vms SET vm_name = 'b'");
+	/* After it: done is done. It looks foreign later, which costs a look at the file. */
+	file->pMethods = whole_methods;
+	assert_int_equal(registry_batch_begin(f->registry), 0);
+	assert_int_equal(registry_quarantine_set(f->registry, UUID_A, 0, "why", "me"), 0);
+	file->pMethods = &failing_methods;
+	assert_int_equal(registry_batch_end(f->registry, true), 0);
+	file->pMethods = whole_methods;
+	assert_int_equal(registry_changed(f->registry, &changed), 0);
+	assert_true(changed);
+	assert_int_equal(registry_vm_find(f->registry, UUID_A, &vm), 0);
+	assert_true(vm.quarantined);
+	assert_null(registry_warning(f->registry));
+	registry_vm_clear(&vm);
 }
 
 static void test_change_detection(void **state)
@@ -478,10 +534,34 @@ static void test_batches(void **state)
 	registry_vms_clear(&vms);
 }
 
+static void test_numbers_change_places(void **state)
+{
+	struct registry_vm_change change = {.fields = REGISTRY_FIELD_VM_ID};
+	struct fixture *f = *state;
+	struct registry_vms vms;
+
+	insert(f, UUID_A, "a");
+	insert(f, UUID_B, "b");
+	assert_int_equal(registry_batch_begin(f->registry), 0);
+	assert_int_equal(registry_vm_release_id(f->registry, UUID_A), 0);
+	assert_int_equal(registry_vm_release_id(f->registry, UUID_B), 0);
+	assert_int_equal(registry_vm_release_id(f->registry, UUID_C), REGISTRY_E_NOT_FOUND);
+	change.vm_id = 2;
+	assert_int_equal(registry_vm_update(f->registry, UUID_A, &change), 0);
+	change.vm_id = 1;
+	assert_int_equal(registry_vm_update(f->registry, UUID_B, &change), 0);
+	assert_int_equal(registry_batch_end(f->registry, true), 0);
+	assert_int_equal(registry_vm_list(f->registry, &vms), 0);
+	assert_string_equal(vms.items[0].uuid, UUID_B);
+	assert_int_equal(vms.items[0].vm_id, 1);
+	assert_int_equal(vms.items[1].vm_id, 2);
+	registry_vms_clear(&vms);
+}
+
 static void test_backup(void **state)
 {
 	struct fixture *f = *state;
-	struct registry *copy CLEANUP(registry_freep) = NULL;
+	CLEANUP(registry_freep) struct registry *copy = NULL;
 	struct registry_vm vm;
 	char other[128];
 
@@ -498,7 +578,7 @@ static void test_backup(void **state)
 
 static void test_memory(void **state UNUSED)
 {
-	struct registry *registry CLEANUP(registry_freep) = NULL;
+	CLEANUP(registry_freep) struct registry *registry = NULL;
 	struct registry_pools pools;
 	bool changed = true;
 
@@ -526,8 +606,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_faults_and_quarantine, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_gpu_holds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pools, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_counter_that_cannot_be_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_change_detection, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_batches, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_numbers_change_places, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_backup, setup, teardown),
 		cmocka_unit_test(test_memory),
 	};

@@ -119,7 +119,7 @@ static char *dump(const char *path, const char *sql)
 
 static void assert_dump(const char *path, const char *sql, const char *expected)
 {
-	char *text CLEANUP(freep) = dump(path, sql);
+	CLEANUP(freep) char *text = dump(path, sql);
 
 	assert_string_equal(text, expected);
 }
@@ -139,9 +139,9 @@ static size_t read_file(const char *path, char *to, size_t size)
 static struct registry *upgrade(struct fixture *f)
 {
 	static const char rows[] = "SELECT " PHASE2_COLUMNS " FROM vms ORDER BY rowid";
-	char *before CLEANUP(freep) = dump(f->path, rows);
-	char *after CLEANUP(freep) = NULL;
-	char *in_backup CLEANUP(freep) = NULL;
+	CLEANUP(freep) char *before = dump(f->path, rows);
+	CLEANUP(freep) char *after = NULL;
+	CLEANUP(freep) char *in_backup = NULL;
 	struct registry_error why = {.text = ""};
 	struct registry *registry;
 	struct registry_pools pools;

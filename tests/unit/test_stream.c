@@ -13,6 +13,8 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 
+enum { STALL_MS = 100 };
+
 struct world {
 	struct event_base *base;
 	struct stream_group *group;
@@ -46,6 +48,10 @@ static void on_end(void *owner, int reason)
 	stream_free(TAKE_PTR(world->stream));
 }
 
+static void on_timer(evutil_socket_t fd UNUSED, short what UNUSED, void *arg UNUSED)
+{
+}
+
 static const struct stream_ops ops = {.data = on_data, .end = on_end};
 
 static int setup(void **state)
@@ -58,7 +64,7 @@ static int setup(void **state)
 		return -1;
 	world.peer = ends[1];
 	*state = &world;
-	return stream_group_new(&world.group, world.base) < 0 ||
+	return stream_group_new(&world.group, world.base, STALL_MS) < 0 ||
 	       stream_new(&world.stream, world.group, ends[0], &ops, &world) < 0;
 }
 
@@ -146,16 +152,72 @@ static void test_hang_up_before_the_pause(void **state)
 	assert_int_equal(world->reason, 0);
 }
 
+/* More than the socket takes. */
+static void write_much(struct world *world)
+{
+	static const char bytes[1 << 20];
+
+	stream_write(world->stream, bytes, sizeof(bytes));
+	run_all(world);
+	assert_false(stream_flush(world->stream));
+}
+
+static void test_peer_that_reads_slowly(void **state)
+{
+	struct world *world = *state;
+	const struct timeval pause = {.tv_usec = STALL_MS * 1000 / 4};
+	struct event *timer = event_new(world->base, -1, EV_PERSIST, on_timer, NULL);
+	char bytes[8192];
+
+	write_much(world);
+	event_add(timer, &pause);
+	/* At every stall's end something has been taken since its beginning. */
+	for (int i = 0; i < 40; i++) {
+		assert_true(recv(world->peer, bytes, sizeof(bytes), 0) > 0);
+		assert_int_equal(event_base_loop(world->base, EVLOOP_ONCE), 0);
+		assert_false(world->ended);
+	}
+	/* Now it reads no more. */
+	RUN_UNTIL(world, world->ended);
+	assert_int_equal(world->reason, -ETIMEDOUT);
+	event_free(timer);
+}
+
+static bool no_memory;
+
+static void *allocate(size_t bytes)
+{
+	return no_memory ? NULL : malloc(bytes);
+}
+
+static void test_no_memory(void **state)
+{
+	struct world *world = *state;
+
+	no_memory = true;
+	stream_write(world->stream, "answer", 6);
+	/* Whoever writes is in the midst of something: nothing of its own ends here. */
+	assert_false(world->ended);
+	stream_write(world->stream, "answer", 6);
+	no_memory = false;
+	stream_write(world->stream, "answer", 6);
+	assert_true(stream_flush(world->stream));
+	RUN_UNTIL(world, world->ended);
+	assert_int_equal(world->reason, -ENOMEM);
+	/* Nothing, rather than a part. */
+	assert_int_equal(recv(world->peer, (char[8]){0}, 8, 0), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		TEST(test_bytes_and_the_end),
-		TEST(test_paused),
-		TEST(test_hang_up_while_paused),
-		TEST(test_hang_up_before_the_pause),
+		TEST(test_bytes_and_the_end),      TEST(test_paused),
+		TEST(test_hang_up_while_paused),   TEST(test_hang_up_before_the_pause),
+		TEST(test_peer_that_reads_slowly), TEST(test_no_memory),
 	};
 
+	event_set_mem_functions(allocate, realloc, free);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
