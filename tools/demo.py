@@ -3,9 +3,9 @@
 
 A mediator of our own, two registered VMs, two guests under QEMU (TCG) with the device.
 Each guest multiplies matrices for some seconds through its device and verifies every
-product itself. Meanwhile the mediator's own counters are shown; at the end both views
-are compared, and all must agree: jobs done, none failed, none wrong, same numbers on
-both sides.
+product itself. Meanwhile the mediator's own counters are shown; then both views are
+compared, and all must agree: jobs done, none failed, none wrong, same numbers on both
+sides. At last one guest crashes its worker and hangs, and the other must not notice.
 """
 import argparse
 import concurrent.futures
@@ -22,6 +22,8 @@ import guest  # noqa: E402 (its directory is known only now)
 import host  # noqa: E402
 
 NAMES = ("red", "blue")
+HANG_LIMIT_MS = 2000
+EXIT_FAILED, EXIT_TIMED_OUT = 70, 124  # of vgpu-client
 CLIENT_EXTRA_S = 60  # beyond the load itself: emulated guests are slow to start programs
 
 
@@ -32,9 +34,12 @@ class DemoError(Exception):
 class Screen:
     """Steps with their time, and one line of progress that is replaced on a terminal."""
 
+    LINE_EVERY_S = 5  # where it is no terminal
+
     def __init__(self):
         self._begun = time.monotonic()
         self._live = False
+        self._next_line = 0
 
     def step(self, text):
         self._clear()
@@ -44,6 +49,9 @@ class Screen:
         if sys.stdout.isatty():
             print(f"\r\033[K         {text}", end="", flush=True)
             self._live = True
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + self.LINE_EVERY_S
+            self.step(text)
 
     def _clear(self):
         if self._live:
@@ -64,11 +72,11 @@ def boot(machine):
     return json.loads(machine.check("vgpu-client --json info", CLIENT_EXTRA_S))
 
 
-def compute(machine, arguments):
+def compute(machine, n, seconds):
     """The load, inside the guest; returns what vgpu-client measured there."""
     status, output = machine.run(
-        f"vgpu-client --json bench --op sgemm --n {arguments.n} --seconds {arguments.seconds} "
-        "2>/tmp/errors; s=$?; cat /tmp/errors >&2; exit $s", arguments.seconds + CLIENT_EXTRA_S)
+        f"vgpu-client --json bench --op sgemm --n {n} --seconds {seconds} "
+        "2>/tmp/errors; s=$?; cat /tmp/errors >&2; exit $s", seconds + CLIENT_EXTRA_S)
     start = output.find("{")
     if start < 0:
         raise DemoError(f"vgpu-client ended with {status} in the guest: {output.strip()}")
@@ -116,9 +124,29 @@ def check(uuids, states, loads):
     return complaints
 
 
+def make_trouble(screen, mediator, pool, uuids, guests, n):
+    """What must hold of it, as a list of complaints."""
+    mediator.admin("set-timeout", f"--vm-uuid={uuids[0]}", f"--timeout={HANG_LIMIT_MS}")
+    other = pool.submit(compute, guests[1], n, HANG_LIMIT_MS // 1000 + 2)
+    seen = [guests[0].run(f"vgpu-client {job}", CLIENT_EXTRA_S)[0]
+            for job in ("fault", "hang", "add 100 200")]
+    status, load = other.result()
+    complaints = []
+    if seen != [EXIT_FAILED, EXIT_TIMED_OUT, 0]:
+        complaints.append(f"{NAMES[0]}: fault, hang and the next job ended with {seen}")
+    if status or load["failed"] or load["wrong"] or not load["done"]:
+        complaints.append(f"{NAMES[1]}: ended with {status}; {load['done']} done, "
+                          f"{load['failed']} failed, {load['wrong']} wrong beside {NAMES[0]}")
+    faults = vm_states(mediator)[uuids[0]]["faults"]
+    screen.step(f"{NAMES[0]} was told of both, and computes again ({faults} faults on record); "
+                f"{NAMES[1]} computed {load['done']} products meanwhile, {load['failed']} failed")
+    return complaints
+
+
 def demonstrate(arguments, screen):
     uuids = [host.vm_uuid(number) for number in range(1, len(NAMES) + 1)]
-    with host.Mediator(arguments.programs, arguments.backend) as mediator, \
+    with host.Mediator(arguments.programs, arguments.backend,
+                       ["allow_test_ops=yes"]) as mediator, \
             concurrent.futures.ThreadPoolExecutor(len(NAMES)) as pool:
         for name, uuid, letter in zip(NAMES, uuids, "AB"):
             mediator.admin("register-vm", f"--vm-uuid={uuid}", f"--name={name}",
@@ -137,17 +165,19 @@ def demonstrate(arguments, screen):
                             f"{info['gpu']['backend']}) behind device {info['device']}")
             screen.step(f"each multiplies {arguments.n} x {arguments.n} matrices for "
                         f"{arguments.seconds} s and verifies every product")
-            futures = [pool.submit(compute, machine, arguments) for machine in guests]
+            futures = [pool.submit(compute, machine, arguments.n, arguments.seconds)
+                       for machine in guests]
             watch(screen, mediator, uuids, futures)
             loads = [future.result() for future in futures]
             states = vm_states(mediator)
-            screen.step("done")
+            complaints = check(uuids, states, loads)
+            screen.step(f"{NAMES[0]} crashes its worker, then hangs; {NAMES[1]} goes on")
+            complaints += make_trouble(screen, mediator, pool, uuids, guests, arguments.n)
         finally:
             # First, so that no thread of the pool waits for a guest that is not watched.
             for machine in guests:
                 machine.kill()
         print_table(uuids, states, loads)
-        complaints = check(uuids, states, loads)
         if mediator.stop():
             complaints.append(f"the mediator did not end cleanly:\n{mediator.log_tail()}")
     return complaints, sum(load["done"] for _, load in loads)
