@@ -14,6 +14,7 @@
 #include "admin/link.h"
 #include "admin/options.h"
 #include "admin/text.h"
+#include "base/utf8.h"
 
 enum { XE_TIMEOUT_DEFAULT_MS = 10000, XE_TIMEOUT_MAX_S = 3600 };
 
@@ -39,7 +40,7 @@ enum admin_exit admin_fail(struct admin *admin, enum admin_exit status, const ch
 	say_on_stderr("", message ? message : "out of memory");
 	admin->failed = true;
 	if (admin->json && message) {
-		text = text_to_utf8(message);
+		text = utf8_repair(message);
 		if (!json_is_object(admin->result)) {
 			json_decref(admin->result);
 			admin->result = json_object();

@@ -13,7 +13,7 @@
 
 #include "admin/options.h"
 #include "admin/select.h"
-#include "admin/text.h"
+#include "base/utf8.h"
 
 const struct column record_vm_columns[] = {
 	{"vm_uuid", "UUID", COLUMN_TEXT},
@@ -59,7 +59,7 @@ const struct column record_fault_columns[] = {
 
 json_t *record_text(const char *text)
 {
-	CLEANUP(freep) char *valid = text ? text_to_utf8(text) : NULL;
+	CLEANUP(freep) char *valid = text ? utf8_repair(text) : NULL;
 
 	return valid ? json_string(valid) : json_null();
 }

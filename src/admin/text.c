@@ -9,45 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "base/util.h"
 
 enum { ESCAPE_BYTES_MAX = 8 };
-
-size_t text_decode(const char *text, int32_t *out)
-{
-	static const struct {
-		uint8_t mask, lead;
-		int32_t least;
-	} forms[] = {
-		{0x80, 0x00, 0}, {0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
-	const uint8_t *bytes = (const uint8_t *)text;
-
-	*out = -1;
-	for (size_t length = 1; length <= ARRAY_LEN(forms); length++) {
-		int32_t value = bytes[0] & (uint8_t)~forms[length - 1].mask;
-
-		if ((bytes[0] & forms[length - 1].mask) != forms[length - 1].lead)
-			continue;
-		for (size_t i = 1; i < length; i++) {
-			if ((bytes[i] & 0xc0) != 0x80)
-				return 1;
-			value = value << 6 | (bytes[i] & 0x3f);
-		}
-		if (value < forms[length - 1].least || value > 0x10ffff ||
-		    (value >= 0xd800 && value <= 0xdfff))
-			return 1;
-		*out = value;
-		return length;
-	}
-	return 1;
-}
 
 size_t text_length(const char *text)
 {
 	size_t count = 0;
 	int32_t point;
 
-	for (; *text; text += text_decode(text, &point))
+	for (; *text; text += utf8_decode(text, &point))
 		count++;
 	return count;
 }
@@ -58,7 +30,7 @@ size_t text_prefix_bytes(const char *text, size_t count)
 	int32_t point;
 
 	while (*end && count-- > 0)
-		end += text_decode(end, &point);
+		end += utf8_decode(end, &point);
 	return (size_t)(end - text);
 }
 
@@ -97,34 +69,10 @@ char *text_escape(const char *text)
 		return NULL;
 	while (*text) {
 		int32_t point;
-		size_t length = text_decode(text, &point);
+		size_t length = utf8_decode(text, &point);
 
 		if (point < 0 || point_is_hidden(point)) {
 			to += escape_write(to, point, (uint8_t)*text);
-		} else {
-			memcpy(to, text, length);
-			to += length;
-		}
-		text += length;
-	}
-	*to = '\0';
-	return copy;
-}
-
-char *text_to_utf8(const char *text)
-{
-	char *copy = malloc(strlen(text) * 3 + 1);
-	char *to = copy;
-
-	if (!copy)
-		return NULL;
-	while (*text) {
-		int32_t point;
-		size_t length = text_decode(text, &point);
-
-		if (point < 0) {
-			memcpy(to, "\xef\xbf\xbd", 3);
-			to += 3;
 		} else {
 			memcpy(to, text, length);
 			to += length;
@@ -140,7 +88,7 @@ bool text_has_control(const char *text)
 	while (*text) {
 		int32_t point;
 
-		text += text_decode(text, &point);
+		text += utf8_decode(text, &point);
 		if ((point >= 0 && point < 0x20) || (point >= 0x7f && point < 0xa0))
 			return true;
 	}

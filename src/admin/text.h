@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Text that others chose, such as VM names, made safe for a terminal and for JSON.
+ * Text that others chose, such as VM names, made safe for a terminal.
  */
 #ifndef ADMIN_TEXT_H
 #define ADMIN_TEXT_H
@@ -8,12 +8,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-/*
- * Reads one code point. Returns the bytes it takes, at least 1; *@out is -1 for a byte
- * that begins no valid UTF-8. Not to be called at the end of @text.
- */
-size_t text_decode(const char *text, int32_t *out);
 
 /* Code points, which is how columns are measured. */
 size_t text_length(const char *text);
@@ -26,9 +20,6 @@ size_t text_prefix_bytes(const char *text, size_t count);
  * is written \n, \t, \xNN or \uNNNN. The caller frees it; NULL without memory.
  */
 char *text_escape(const char *text);
-
-/* A copy that is valid UTF-8: each bad byte becomes U+FFFD. The caller frees it. */
-char *text_to_utf8(const char *text);
 
 /* Control characters, which no VM name may have on its way to xe. */
 bool text_has_control(const char *text);

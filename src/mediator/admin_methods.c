@@ -22,14 +22,6 @@ static double weight_of(const struct vm_settings *settings)
 	return (double)settings->weight_hundredths / 100.0;
 }
 
-/* Text that may hold anything, as JSON must have it: UTF-8 or null. */
-static json_t *text_or_null(const char *text)
-{
-	json_t *string = text ? json_string(text) : NULL;
-
-	return string ? string : json_null();
-}
-
 static void put(json_t *object, const char *key, json_t *value)
 {
 	json_object_set_new(object, key, value);
@@ -40,7 +32,7 @@ static json_t *vm_identity(const struct vm_entry *entry)
 	const char pool[] = {pool_letter(entry->settings.pool), '\0'};
 
 	return json_pack("{s:s, s:o, s:I, s:s, s:s, s:f}", "vm_uuid", entry->uuid, "vm_name",
-	                 text_or_null(entry->name), "vm_id", (json_int_t)entry->vm_id, "pool", pool,
+	                 admin_text(entry->name), "vm_id", (json_int_t)entry->vm_id, "pool", pool,
 	                 "priority", priority_name(entry->settings.priority), "weight",
 	                 weight_of(&entry->settings));
 }
@@ -127,15 +119,15 @@ static void on_status(void *owner, struct admin_call *call, const json_t *params
 	for (uint32_t i = 0; i < mediator->gpus.count; i++)
 		json_array_append_new(gpus, gpu_watch_describe(mediator->watch, i));
 	core_stats(mediator->core, &stats);
-	admin_call_result(call,
-	                  json_pack("{s:s, s:i, s:f, s:s, s:o, s:o, s:i, s:i, s:I, s:{s:s, s:b}}",
-	                            "version", VGPU_VERSION, "pid", (int)getpid(), "uptime_s",
-	                            clock_seconds(clock_monotonic_ns() - mediator->started_ns),
-	                            "backend", mediator->gpus.cuda ? "cuda" : "cpu", "gpus", gpus,
-	                            "vms", vms, "queue_depth", (int)stats.jobs, "workers",
-	                            (int)stats.workers, "stale_events",
-	                            (json_int_t)stats.stale_events, "database", "path",
-	                            mediator->config.db, "ok", (int)store_ok(mediator->store)));
+	admin_call_result(
+		call,
+		json_pack("{s:s, s:i, s:f, s:s, s:o, s:o, s:i, s:i, s:I, s:{s:o, s:b}}", "version",
+	                  VGPU_VERSION, "pid", (int)getpid(), "uptime_s",
+	                  clock_seconds(clock_monotonic_ns() - mediator->started_ns), "backend",
+	                  mediator->gpus.cuda ? "cuda" : "cpu", "gpus", gpus, "vms", vms,
+	                  "queue_depth", (int)stats.jobs, "workers", (int)stats.workers,
+	                  "stale_events", (json_int_t)stats.stale_events, "database", "path",
+	                  admin_text(mediator->config.db), "ok", (int)store_ok(mediator->store)));
 }
 
 static void on_reload(void *owner, struct admin_call *call, const json_t *params UNUSED)
@@ -145,7 +137,7 @@ static void on_reload(void *owner, struct admin_call *call, const json_t *params
 
 static void add_config_key(void *context, const char *key, const char *value)
 {
-	put(context, key, json_string(value));
+	put(context, key, admin_text(value));
 }
 
 static void on_show_config(void *owner, struct admin_call *call, const json_t *params UNUSED)
@@ -208,7 +200,7 @@ static void add_worker(void *context, const struct worker_info *info)
 	put(object, "state", json_string(core_worker_state_name(stats.worker)));
 	put(object, "backend", json_string(listing->mediator->gpus.cuda ? "cuda" : "cpu"));
 	put(object, "gpu", json_integer(stats.gpu));
-	put(object, "device", text_or_null(info->device.name));
+	put(object, "device", admin_text(info->device.name));
 	put(object, "age_s", json_real(clock_seconds(clock_monotonic_ns() - info->since_ns)));
 	put(object, "in_flight", json_integer(stats.in_flight));
 	json_array_append_new(listing->list, object);
@@ -230,7 +222,7 @@ static void add_job(void *context, const struct core_job_info *info)
 	json_array_append_new(listing->list,
 	                      json_pack("{s:I, s:s, s:o, s:o, s:s, s:I}", "job",
 	                                (json_int_t)info->id, "vm_uuid", entry->uuid, "vm_name",
-	                                text_or_null(entry->name), "opcode",
+	                                admin_text(entry->name), "opcode",
 	                                json_sprintf("0x%04x", info->opcode), "state",
 	                                info->running ? "running" : "queued", "age_us",
 	                                (json_int_t)(info->age_ns / NS_PER_US)));

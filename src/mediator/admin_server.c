@@ -13,6 +13,7 @@
 #include "base/listener.h"
 #include "base/log.h"
 #include "base/stream.h"
+#include "base/utf8.h"
 
 struct admin_client {
 	TAILQ_ENTRY(admin_client) link;
@@ -89,17 +90,11 @@ void admin_call_result(struct admin_call *call, json_t *result)
 
 json_t *admin_text(const char *text)
 {
-	CLEANUP(freep) char *ascii = NULL;
-	json_t *string = json_string(text);
+	CLEANUP(freep) char *valid = text ? utf8_repair(text) : NULL;
 
-	if (string)
-		return string;
-	ascii = strdup(text);
-	for (char *p = ascii; p && *p; p++) {
-		if ((unsigned char)*p >= 0x80)
-			*p = '?';
-	}
-	return ascii ? json_string(ascii) : NULL;
+	if (!text)
+		return json_null();
+	return valid ? json_string(valid) : NULL;
 }
 
 void admin_call_error(struct admin_call *call, int code, const char *format, ...)

@@ -56,7 +56,7 @@ DEFINE_CLEANUP(admin_server)
 void admin_call_result(struct admin_call *call, json_t *result);
 void admin_call_error(struct admin_call *call, int code, const char *format, ...) PRINTF(3, 4);
 
-/* A string of @text; where it is no UTF-8, "?" stands for each of its bytes beyond ASCII. */
+/* A string of @text, with U+FFFD for each byte that is no UTF-8; null for NULL. */
 json_t *admin_text(const char *text);
 
 /* Sends what it can now. True when every answer has left. */

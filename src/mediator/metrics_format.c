@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "base/util.h"
 
 /* Upper bounds of latency buckets, ns. */
@@ -21,14 +22,22 @@ void metrics_write_head(FILE *out, const char *name, const char *type, const cha
 
 void metrics_write_label(FILE *out, const char *label, const char *value)
 {
+	int32_t point;
+
 	fprintf(out, "%s=\"", label);
-	for (const char *p = value ? value : ""; *p; p++) {
-		if (*p == '\\' || *p == '"')
-			fprintf(out, "\\%c", *p);
-		else if (*p == '\n')
+	for (const char *p = value ? value : ""; *p;) {
+		size_t length = utf8_decode(p, &point);
+
+		if (point == '\\' || point == '"')
+			fprintf(out, "\\%c", (int)point);
+		else if (point == '\n')
 			fputs("\\n", out);
-		else if ((unsigned char)*p >= ' ')
-			fputc(*p, out);
+		else if (point < 0)
+			/* One bad byte would make all of the text unreadable. */
+			fputs(UTF8_REPLACEMENT, out);
+		else if (point >= ' ')
+			fwrite(p, 1, length, out);
+		p += length;
 	}
 	fputc('"', out);
 }

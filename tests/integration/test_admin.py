@@ -852,3 +852,14 @@ def test_the_real_mediator(host, new_mediator):
     assert "no job 123456789" in host.fails(1, "cancel-job", "--job=123456789")
     host.ok("remove-vm", f"--vm-uuid={UUID1}")
     assert UUID1 not in host.ok("status")
+
+
+def test_one_bad_name_everywhere_the_same(host, new_mediator):
+    """Bytes that are no UTF-8 spoil neither an answer nor the metrics of all the others."""
+    served = new_mediator("real").start()
+    host.db, host.socket = served.database, served.admin_path
+    host.run("register-vm", f"--vm-uuid={UUID1}", b"--name=a\xffb\xe2\x82", check=True)
+    name = "a\ufffdb\ufffd\ufffd"
+    for command, key in (("list-vms", "vms"), ("status", "vms"), ("show-metrics", "vms")):
+        assert [vm["vm_name"] for vm in host.json(command)[key]] == [name]
+    assert f'vm="{name}"' in host.ok("metrics", "--prometheus")

@@ -15,6 +15,7 @@
 
 #include "admin/table.h"
 #include "admin/xe.h"
+#include "base/utf8.h"
 #include "base/util.h"
 
 static void test_escape(void **state UNUSED)
@@ -47,8 +48,8 @@ static void test_escape(void **state UNUSED)
 
 static void test_utf8(void **state UNUSED)
 {
-	CLEANUP(freep) char *good = text_to_utf8("a\n\xc3\xa9");
-	CLEANUP(freep) char *bad = text_to_utf8("a\xff\xe2\x82");
+	CLEANUP(freep) char *good = utf8_repair("a\n\xc3\xa9");
+	CLEANUP(freep) char *bad = utf8_repair("a\xff\xe2\x82");
 
 	assert_string_equal(good, "a\n\xc3\xa9");
 	assert_string_equal(bad, "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
