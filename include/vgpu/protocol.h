@@ -3,7 +3,7 @@
  * The bytes that guest, device and mediator agree on.
  *
  * Everything here is little-endian and 32 bits wide unless said otherwise. The
- * first half (PCI identity to socket header) is the Phase 2 contract and never
+ * first half (PCI identity to socket header) is the first protocol and never
  * changes; what is new since then is announced by a capability bit or by a
  * HELLO message before a peer may use it.
  *

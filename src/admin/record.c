@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See record.h. Settings go through setting_fields[], so that a new one appears in
- * every command, in JSON, in exports and in imports by itself.
+ * See record.h. Settings go through setting_fields[]: a new one is in JSON, in exports and
+ * in imports by its row there, and in tables by a row in each that shows it.
  */
 #include "admin/record.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests and responses of the Phase 2 contract: one decoder that validates
+ * Requests and responses of the first protocol: one decoder that validates
  * everything, one encoder, for guest, mediator and worker.
  *
  * A decoded view points into the bytes that it was decoded from and owns

@@ -2,7 +2,7 @@
 /*
  * The registry: which VMs may use the GPU, with what settings, and what went
  * wrong with them. One SQLite file, shared by the mediator, the command line and
- * the tools of Phase 2, any of which may write it at any time.
+ * the tools of its first version, any of which may write it at any time.
  *
  * Values are validated by core/settings.h alone, when they are written and again
  * when they are read, because files are also edited by hand. A row that holds a bad

@@ -5,8 +5,9 @@
  * gets its table vms rebuilt, since SQLite cannot change a default: values, unknown
  * columns, indexes and triggers are carried over as they are.
  *
- * No column of ours has a CHECK: core/settings.h is the only judge of values, and a
- * constraint here would make an upgrade fail where a bad row should be reported.
+ * Only the columns that version 0 gave a CHECK have one, as its tools expect. No other
+ * gets one: core/settings.h is the judge of values, and a constraint here would make an
+ * upgrade fail where a bad row should be reported.
  */
 #include "registry/schema.h"
 
@@ -114,7 +115,7 @@ static int vm_column_index(const char *name)
 	return -1;
 }
 
-/* Would an INSERT that does not name this column, as Phase 2 writes it, go wrong? */
+/* Would an INSERT that does not name this column, as tools of version 0 write it, go wrong? */
 static bool column_is_wrong(const struct schema_column *ours, const struct column_info *info)
 {
 	const char *fallback = info->fallback;

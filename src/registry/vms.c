@@ -528,7 +528,7 @@ static int insert_row(struct registry *registry, const char *uuid,
 	*vm_id = change->vm_id;
 	r = change->fields & REGISTRY_FIELD_VM_ID ? vm_id_check(registry, *vm_id, -1)
 	                                          : vm_id_next(registry, vm_id);
-	/* The defaults are those of the columns, as for the tools of Phase 2. */
+	/* The defaults are those of the columns, as for tools that know no others. */
 	if (r == 0)
 		r = registry_run(registry, "change",
 		                 "INSERT INTO vms (vm_id, vm_uuid) VALUES (?1, ?2)", "it",
