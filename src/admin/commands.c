@@ -45,7 +45,7 @@ static const char details_drain[] =
 	}
 #define CLEAR(word, text)                                                                       \
 	{                                                                                       \
-		.name = word, .summary = text, .options = SOME_VMS,                             \
+		.name = word, .summary = text, .options = SOME_VMS | BIT(REASON),               \
 		.run = command_clear_quarantine, .details = details_clear, .pool_selects = true \
 	}
 

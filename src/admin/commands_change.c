@@ -124,7 +124,7 @@ enum admin_exit command_remove_vm(struct admin *admin)
 /* ---- Quarantine ------------------------------------------------------------------ */
 
 struct quarantine {
-	const char *reason;
+	const char *reason; /* NULL: none was given */
 	char by[64];
 };
 
@@ -159,14 +159,19 @@ enum admin_exit command_quarantine_vm(struct admin *admin)
 	return apply(admin, action_quarantine, &quarantine, "quarantined");
 }
 
-static int action_clear(struct admin *admin, const char *uuid, const void *context UNUSED)
+static int action_clear(struct admin *admin, const char *uuid, const void *context)
 {
-	return registry_quarantine_clear(admin->registry, uuid);
+	const struct quarantine *quarantine = context;
+
+	return registry_quarantine_clear(admin->registry, uuid, quarantine->reason, quarantine->by);
 }
 
 enum admin_exit command_clear_quarantine(struct admin *admin)
 {
-	return apply(admin, action_clear, NULL, "not quarantined, no fault points");
+	struct quarantine quarantine = {.reason = admin->values[OPTION_REASON]};
+
+	admin_caller_name(quarantine.by, sizeof(quarantine.by));
+	return apply(admin, action_clear, &quarantine, "not quarantined, no fault points");
 }
 
 /* ---- Pools ----------------------------------------------------------------------- */

@@ -128,7 +128,7 @@ static int import_quarantine(struct admin *admin, const char *uuid, const json_t
 		return registry_quarantine_set(admin->registry, uuid, at_s, why ? why : "imported",
 		                               by ? by : "import");
 	if (json_is_false(quarantined) && now)
-		return registry_quarantine_clear(admin->registry, uuid);
+		return registry_quarantine_clear(admin->registry, uuid, "imported", "import");
 	return 0;
 }
 

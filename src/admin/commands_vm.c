@@ -10,7 +10,7 @@
 #include "admin/select.h"
 #include "admin/xe.h"
 
-enum { FAULTS_SHOWN = 10 };
+enum { FAULTS_SHOWN = 20 };
 
 static const struct column list_columns[] = {
 	{"vm_id", "ID", COLUMN_NUMBER},      {"vm_name", "NAME", COLUMN_TEXT},
@@ -110,7 +110,7 @@ enum admin_exit command_show_vm(struct admin *admin)
 		return status;
 	table_print_record(stdout, record, record_vm_columns);
 	if (faults.count > 0) {
-		printf("\nThe last faults:\n");
+		printf("\nFaults, and what was done about them:\n");
 		table_print(stdout, json_object_get(record, "faults"), record_fault_columns);
 	}
 	return status;

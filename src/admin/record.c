@@ -54,7 +54,7 @@ const struct column record_pool_columns[] = {
 const struct column record_fault_columns[] = {
 	{"at", "AT", COLUMN_TIME},           {"kind", "KIND", COLUMN_TEXT},
 	{"points", "POINTS", COLUMN_NUMBER}, {"detail", "DETAIL", COLUMN_TEXT},
-	{NULL, NULL, COLUMN_TEXT},
+	{"by", "BY", COLUMN_TEXT},           {NULL, NULL, COLUMN_TEXT},
 };
 
 json_t *record_text(const char *text)
@@ -138,6 +138,7 @@ json_t *record_fault(const struct registry_fault *fault)
 	json_object_set_new(record, "kind", record_text(fault->kind));
 	json_object_set_new(record, "points", json_integer(fault->points));
 	json_object_set_new(record, "detail", record_text(fault->detail));
+	json_object_set_new(record, "by", record_text(fault->by));
 	return record;
 }
 

@@ -3,8 +3,9 @@
  * Faults and quarantine: what must still be known after a restart, and must be on
  * the disk before a guest is told.
  *
- * The history is bounded per VM, because a guest decides how often it faults;
- * vms.error_count goes on counting what the history forgets.
+ * One table holds the history of a VM: its faults, and who ordered what because of them.
+ * Both are bounded, each for itself: a guest decides how often it faults, and must not
+ * push out what people have said. vms.error_count goes on counting what is forgotten.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,97 +19,180 @@ static int64_t at_or_now(int64_t at_s)
 	return at_s != 0 ? at_s : clock_realtime_s();
 }
 
-/* Inside a transaction. The first reason stays: it is the one that explains. */
-static int quarantine_store(struct registry *registry, int64_t rowid, int64_t at_s,
-                            const char *reason, const char *by)
+/* ---- Inside a transaction -------------------------------------------------------- */
+
+/* Whether a row is about a quarantine; the rest is about faults. */
+#define IS_ORDER "(kind IN ('" REGISTRY_KIND_QUARANTINED "', '" REGISTRY_KIND_CLEARED "'))"
+
+static int history_trim(struct registry *registry, const char *uuid, bool order)
 {
 	return registry_run(registry, "change",
-	                    "UPDATE vms SET quarantined = 1, quarantine_at = ?1, "
-	                    "quarantine_reason = substr(?2, 1, ?3), "
-	                    "quarantine_by = substr(?4, 1, ?3), updated_at = CURRENT_TIMESTAMP "
-	                    "WHERE rowid = ?5 AND quarantined IS NOT 1",
-	                    "ititi", at_or_now(at_s), reason, (int64_t)REGISTRY_DETAIL_BYTES_MAX,
-	                    by, rowid);
+	                    "DELETE FROM faults WHERE vm_uuid = lower(?1) AND " IS_ORDER " = ?2 "
+	                    "AND id <= (SELECT id FROM faults WHERE vm_uuid = lower(?1) "
+	                    "AND " IS_ORDER " = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)",
+	                    "tii", uuid, (int64_t)order,
+	                    (int64_t)(order ? REGISTRY_ORDERS_PER_VM : REGISTRY_FAULTS_PER_VM));
 }
 
-int registry_quarantine_set(struct registry *registry, const char *uuid, int64_t at_s,
+/* @by NULL: it is about a fault; else who gave the order. */
+static int history_add(struct registry *registry, const char *uuid,
+                       const struct registry_fault_event *event, const char *by)
+{
+	int r = registry_run(registry, "change",
+	                     "INSERT INTO faults (vm_uuid, at, kind, points, detail, done_by) "
+	                     "VALUES (lower(?1), ?2, ?3, ?4, substr(?5, 1, ?7), substr(?6, 1, ?7))",
+	                     "tititti", uuid, at_or_now(event->at_s), event->kind, event->points,
+	                     event->detail, by, (int64_t)REGISTRY_DETAIL_BYTES_MAX);
+
+	return r == 0 ? history_trim(registry, uuid, by != NULL) : r;
+}
+
+static int quarantine_store(struct registry *registry, const char *uuid, int64_t at_s,
                             const char *reason, const char *by)
 {
+	const struct registry_fault_event event = {
+		.at_s = at_s,
+		.kind = REGISTRY_KIND_QUARANTINED,
+		.detail = reason,
+	};
 	int64_t rowid;
-	int result;
+	int r;
 
-	result = registry_change_begin(registry, "change");
-	if (result != 0)
-		return result;
-	result = registry_vm_rowid(registry, uuid, &rowid);
-	if (result == 0)
-		result = quarantine_store(registry, rowid, at_s, reason, by);
-	return registry_change_end(registry, "change", result);
+	r = registry_vm_rowid(registry, uuid, &rowid);
+	if (r == 0)
+		r = registry_run(
+			registry, "change",
+			"UPDATE vms SET quarantined = 1, quarantine_at = ?1, "
+			"quarantine_reason = substr(?2, 1, ?3), "
+			"quarantine_by = substr(?4, 1, ?3), updated_at = CURRENT_TIMESTAMP "
+			"WHERE rowid = ?5 AND NOT (quarantined IS 1 "
+			"AND quarantine_reason IS substr(?2, 1, ?3) "
+			"AND quarantine_by IS substr(?4, 1, ?3))",
+			"ititi", at_or_now(at_s), reason, (int64_t)REGISTRY_DETAIL_BYTES_MAX, by,
+			rowid);
+	if (r != 0 || sqlite3_changes(registry->db) == 0)
+		return r;
+	return history_add(registry, uuid, &event, by);
 }
 
-int registry_quarantine_clear(struct registry *registry, const char *uuid)
+static int quarantine_clear(struct registry *registry, const char *uuid, const char *reason,
+                            const char *by)
 {
+	const struct registry_fault_event event = {
+		.kind = REGISTRY_KIND_CLEARED,
+		.detail = reason,
+	};
 	int64_t rowid;
-	int result;
+	int r, changes = 0;
 
-	result = registry_change_begin(registry, "change");
-	if (result != 0)
-		return result;
-	result = registry_vm_rowid(registry, uuid, &rowid);
-	if (result == 0)
-		result = registry_run(registry, "change",
-		                      "UPDATE vms SET quarantined = 0, quarantine_at = NULL, "
-		                      "quarantine_reason = NULL, quarantine_by = NULL, "
-		                      "updated_at = CURRENT_TIMESTAMP WHERE rowid = ?1",
-		                      "i", rowid);
-	if (result == 0)
-		result = registry_run(registry, "change",
-		                      "UPDATE faults SET points = 0 WHERE vm_uuid = lower(?1)", "t",
-		                      uuid);
-	return registry_change_end(registry, "change", result);
+	r = registry_vm_rowid(registry, uuid, &rowid);
+	if (r == 0)
+		r = registry_run(registry, "change",
+		                 "UPDATE vms SET quarantined = 0, quarantine_at = NULL, "
+		                 "quarantine_reason = NULL, quarantine_by = NULL, "
+		                 "updated_at = CURRENT_TIMESTAMP "
+		                 "WHERE rowid = ?1 AND quarantined IS NOT 0",
+		                 "i", rowid);
+	if (r != 0)
+		return r;
+	changes = sqlite3_changes(registry->db);
+	r = registry_run(registry, "change",
+	                 "UPDATE faults SET points = 0 "
+	                 "WHERE vm_uuid = lower(?1) AND points <> 0",
+	                 "t", uuid);
+	if (r != 0 || changes + sqlite3_changes(registry->db) == 0)
+		return r;
+	return history_add(registry, uuid, &event, by);
 }
 
 static int fault_store(struct registry *registry, const char *uuid,
                        const struct registry_fault_event *event)
 {
 	int64_t rowid;
-	int result;
+	int r;
 
-	result = registry_vm_rowid(registry, uuid, &rowid);
-	if (result == 0)
-		result = registry_run(registry, "change",
-		                      "UPDATE vms SET error_count = coalesce(error_count, 0) + 1 "
-		                      "WHERE rowid = ?1",
-		                      "i", rowid);
-	if (result == 0)
-		result = registry_run(registry, "change",
-		                      "INSERT INTO faults (vm_uuid, at, kind, points, detail) "
-		                      "VALUES (lower(?1), ?2, ?3, ?4, substr(?5, 1, ?6))",
-		                      "tititi", uuid, at_or_now(event->at_s), event->kind,
-		                      event->points, event->detail,
-		                      (int64_t)REGISTRY_DETAIL_BYTES_MAX);
-	if (result == 0)
-		result = registry_run(registry, "change",
-		                      "DELETE FROM faults WHERE vm_uuid = lower(?1) AND id <= "
-		                      "(SELECT id FROM faults WHERE vm_uuid = lower(?1) "
-		                      "ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-		                      "ti", uuid, (int64_t)REGISTRY_FAULTS_PER_VM);
-	if (result == 0 && event->quarantine)
-		result = quarantine_store(registry, rowid, event->at_s, event->quarantine,
-		                          "mediator");
-	return result;
+	r = registry_vm_rowid(registry, uuid, &rowid);
+	if (r == 0)
+		r = registry_run(registry, "change",
+		                 "UPDATE vms SET error_count = coalesce(error_count, 0) + ?2 "
+		                 "WHERE rowid = ?1",
+		                 "ii", rowid, (int64_t)(event->count ? event->count : 1));
+	if (r == 0)
+		r = history_add(registry, uuid, event, NULL);
+	if (r == 0 && event->quarantine)
+		r = quarantine_store(registry, uuid, event->at_s, event->quarantine,
+		                     REGISTRY_BY_MEDIATOR);
+	return r;
+}
+
+/* ---- Changes --------------------------------------------------------------------- */
+
+int registry_quarantine_set(struct registry *registry, const char *uuid, int64_t at_s,
+                            const char *reason, const char *by)
+{
+	int r = registry_change_begin(registry, "change");
+
+	if (r != 0)
+		return r;
+	r = quarantine_store(registry, uuid, at_s, reason, by);
+	return registry_change_end(registry, "change", r);
+}
+
+int registry_quarantine_clear(struct registry *registry, const char *uuid, const char *reason,
+                              const char *by)
+{
+	int r = registry_change_begin(registry, "change");
+
+	if (r != 0)
+		return r;
+	r = quarantine_clear(registry, uuid, reason, by);
+	return registry_change_end(registry, "change", r);
 }
 
 int registry_fault_record(struct registry *registry, const char *uuid,
                           const struct registry_fault_event *event)
 {
-	int result = registry_change_begin(registry, "change");
+	int r = registry_change_begin(registry, "change");
 
-	if (result != 0)
-		return result;
-	result = fault_store(registry, uuid, event);
-	return registry_change_end(registry, "change", result);
+	if (r != 0)
+		return r;
+	r = fault_store(registry, uuid, event);
+	return registry_change_end(registry, "change", r);
 }
+
+int registry_recovery_record(struct registry *registry, const char *uuid, int64_t at_s)
+{
+	const struct registry_fault_event event = {
+		.at_s = at_s,
+		.kind = REGISTRY_KIND_RECOVERED,
+	};
+	int64_t rowid;
+	int r = registry_change_begin(registry, "change");
+
+	if (r != 0)
+		return r;
+	r = registry_vm_rowid(registry, uuid, &rowid);
+	if (r == 0)
+		r = history_add(registry, uuid, &event, NULL);
+	return registry_change_end(registry, "change", r);
+}
+
+int registry_faults_forgive(struct registry *registry, const char *uuid, int64_t since_s,
+                            const char *why)
+{
+	int r = registry_change_begin(registry, "change");
+
+	if (r != 0)
+		return r;
+	r = registry_run(registry, "change",
+	                 "UPDATE faults SET points = 0, "
+	                 "detail = substr(coalesce(nullif(detail, '') || '; ', '') || ?3, 1, ?4) "
+	                 "WHERE vm_uuid = lower(?1) AND at >= ?2 AND points <> 0",
+	                 "titi", uuid, since_s, why, (int64_t)REGISTRY_DETAIL_BYTES_MAX);
+	return registry_change_end(registry, "change", r);
+}
+
+/* ---- Reading --------------------------------------------------------------------- */
 
 void registry_faults_clear(struct registry_faults *faults)
 {
@@ -116,6 +200,7 @@ void registry_faults_clear(struct registry_faults *faults)
 		free(faults->items[i].vm_uuid);
 		free(faults->items[i].kind);
 		free(faults->items[i].detail);
+		free(faults->items[i].by);
 	}
 	free(faults->items);
 	memset(faults, 0, sizeof(*faults));
@@ -124,7 +209,7 @@ void registry_faults_clear(struct registry_faults *faults)
 static int fault_append(struct registry_faults *faults, size_t *capacity, sqlite3_stmt *statement)
 {
 	struct registry_fault *fault;
-	int result = 0;
+	int r = 0;
 
 	if (faults->count == *capacity) {
 		size_t wanted = *capacity ? *capacity * 2 : 16;
@@ -137,42 +222,64 @@ static int fault_append(struct registry_faults *faults, size_t *capacity, sqlite
 	}
 	fault = &faults->items[faults->count++];
 	fault->id = sqlite3_column_int64(statement, 0);
-	fault->vm_uuid = registry_column_text(statement, 1, &result);
+	fault->vm_uuid = registry_column_text(statement, 1, &r);
 	fault->at_s = sqlite3_column_int64(statement, 2);
-	fault->kind = registry_column_text(statement, 3, &result);
+	fault->kind = registry_column_text(statement, 3, &r);
 	fault->points = sqlite3_column_int64(statement, 4);
-	fault->detail = registry_column_text(statement, 5, &result);
-	return result;
+	fault->detail = registry_column_text(statement, 5, &r);
+	fault->by = registry_column_text(statement, 6, &r);
+	return r;
+}
+
+/* Runs @statement to its end, unless @r is an error already. */
+static int faults_collect(struct registry *registry, sqlite3_stmt *statement, int r,
+                          struct registry_faults *out)
+{
+	struct registry_faults faults = {.items = NULL};
+	size_t capacity = 0;
+	bool row;
+
+	while (r == 0) {
+		r = registry_step(registry, statement, "read", &row);
+		if (r != 0 || !row)
+			break;
+		r = fault_append(&faults, &capacity, statement);
+	}
+	if (r != 0) {
+		registry_faults_clear(&faults);
+		return r;
+	}
+	*out = faults;
+	return 0;
 }
 
 int registry_fault_list(struct registry *registry, const char *uuid, int64_t since_s,
                         struct registry_faults *out)
 {
-	sqlite3_stmt *statement CLEANUP(statement_freep) = NULL;
-	struct registry_faults faults = {.items = NULL};
-	size_t capacity = 0;
-	bool row;
-	int result;
+	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
+	char sql[256];
+	int r;
 
-	if (!registry->has_faults) {
-		*out = faults;
+	*out = (struct registry_faults){.items = NULL};
+	if (!registry->has_faults)
 		return 0;
-	}
-	result = registry_prepare(registry, &statement, "read",
-	                          "SELECT id, vm_uuid, at, kind, points, detail FROM faults "
-	                          "WHERE at >= ?1 AND (?2 IS NULL OR vm_uuid = lower(?2)) "
-	                          "ORDER BY id",
-	                          "it", since_s, uuid);
-	while (result == 0) {
-		result = registry_step(registry, statement, "read", &row);
-		if (result != 0 || !row)
-			break;
-		result = fault_append(&faults, &capacity, statement);
-	}
-	if (result != 0) {
-		registry_faults_clear(&faults);
-		return result;
-	}
-	*out = faults;
-	return 0;
+	snprintf(sql, sizeof(sql),
+	         "SELECT id, vm_uuid, at, kind, points, detail, %s FROM faults "
+	         "WHERE at >= ?1 AND (?2 IS NULL OR vm_uuid = lower(?2)) ORDER BY id",
+	         registry->fault_done_by ? "done_by" : "NULL");
+	r = registry_prepare(registry, &statement, "read", sql, "it", since_s, uuid);
+	return faults_collect(registry, statement, r, out);
+}
+
+int registry_fault_list_counting(struct registry *registry, struct registry_faults *out)
+{
+	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
+	int r;
+
+	r = registry_prepare(registry, &statement, "read",
+	                     "SELECT id, vm_uuid, at, kind, points, NULL, NULL FROM faults "
+	                     "WHERE points <> 0 OR kind IN ('" REGISTRY_KIND_QUARANTINED
+	                     "', '" REGISTRY_KIND_RECOVERED "') ORDER BY vm_uuid, id",
+	                     "");
+	return faults_collect(registry, statement, r, out);
 }

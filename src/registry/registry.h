@@ -29,6 +29,7 @@ enum {
 	REGISTRY_VERSION = 4,           /* PRAGMA user_version */
 	REGISTRY_UUID_BYTES = 37,       /* 36 characters and the end */
 	REGISTRY_FAULTS_PER_VM = 256,   /* the newest are kept */
+	REGISTRY_ORDERS_PER_VM = 64,    /* quarantines and their ends, likewise */
 	REGISTRY_DETAIL_BYTES_MAX = 512 /* of a reason or a fault's detail; more is cut */
 };
 
@@ -188,45 +189,75 @@ int registry_vm_remove(struct registry *registry, const char *uuid);
 
 /* ---- Faults and quarantine ------------------------------------------------------- */
 
-/* @by names the person or "mediator"; @at_s 0 = now. Keeps the first reason if it is set already.
+/* What a VM's history holds beside its faults, whose kinds are the caller's. */
+#define REGISTRY_KIND_QUARANTINED "quarantined"
+#define REGISTRY_KIND_CLEARED     "cleared"
+#define REGISTRY_KIND_RECOVERED   "recovered" /* a job succeeded after a timeout */
+
+/* Who did it, where that was no person. */
+#define REGISTRY_BY_MEDIATOR "vgpu-mediator"
+
+/*
+ * Quarantines the VM, and puts that into its history. One that is quarantined already gets
+ * this reason; nothing happens if all is so already. @by names the person or
+ * REGISTRY_BY_MEDIATOR; @at_s 0 = now.
  */
 int registry_quarantine_set(struct registry *registry, const char *uuid, int64_t at_s,
                             const char *reason, const char *by);
 
-/* Also the points of its faults become 0; error_count and the history stay. */
-int registry_quarantine_clear(struct registry *registry, const char *uuid);
+/*
+ * Also the points of its faults become 0; error_count and the history stay. If there was
+ * anything to clear, that is in the history too. @reason may be NULL.
+ */
+int registry_quarantine_clear(struct registry *registry, const char *uuid, const char *reason,
+                              const char *by);
 
 struct registry_fault_event {
 	int64_t at_s;     /* since the epoch; 0 = now */
 	const char *kind; /* "gpu_fault", "timeout", "worker_death" */
 	int64_t points;
+	uint32_t count;         /* so many faults in one; 0 = 1 */
 	const char *detail;     /* or NULL */
 	const char *quarantine; /* NULL, or the reason: quarantine it in the same transaction */
 };
 
-/* error_count + 1, a row of history, and the quarantine if asked for: all or nothing. */
+/* error_count + count, a row of history, and the quarantine if asked for: all or nothing. */
 int registry_fault_record(struct registry *registry, const char *uuid,
                           const struct registry_fault_event *event);
+
+/* A job of the VM has succeeded after a timeout: a row of history. */
+int registry_recovery_record(struct registry *registry, const char *uuid, int64_t at_s);
+
+/* Takes the points of the faults since @since_s away, and adds @why to their details. */
+int registry_faults_forgive(struct registry *registry, const char *uuid, int64_t since_s,
+                            const char *why);
 
 struct registry_fault {
 	int64_t id;
 	char *vm_uuid;
 	int64_t at_s;
-	char *kind;
+	char *kind; /* of a fault, or REGISTRY_KIND_... */
 	int64_t points;
 	char *detail; /* or NULL */
+	char *by;     /* who did it, or NULL */
 };
 
 struct registry_faults {
-	struct registry_fault *items; /* oldest first */
+	struct registry_fault *items;
 	size_t count;
 };
 
 void registry_faults_clear(struct registry_faults *faults);
 
-/* Those at @since_s or later, of one VM or, with @uuid NULL, of all. */
+/* The history since @since_s of one VM or, with @uuid NULL, of all; oldest first. */
 int registry_fault_list(struct registry *registry, const char *uuid, int64_t since_s,
                         struct registry_faults *out);
+
+/*
+ * Of all VMs what decides about their points and limits: faults with points, and rows of
+ * REGISTRY_KIND_QUARANTINED and _RECOVERED. Ordered by VM (as strcmp() does), oldest first.
+ */
+int registry_fault_list_counting(struct registry *registry, struct registry_faults *out);
 
 /* ---- GPUs ------------------------------------------------------------------------ */
 

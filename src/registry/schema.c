@@ -160,6 +160,14 @@ static int inspect_pool_column(struct registry *registry, const struct column_in
 	return 0;
 }
 
+static int inspect_fault_column(struct registry *registry, const struct column_info *info,
+                                void *context UNUSED)
+{
+	if (strcasecmp(info->name, "done_by") == 0)
+		registry->fault_done_by = true;
+	return 0;
+}
+
 static int table_find(struct registry *registry, const char *name, bool *found)
 {
 	char sql[128];
@@ -179,12 +187,16 @@ static int inspect(struct registry *registry, struct inspection *inspection)
 
 	registry->vm_columns = 0;
 	registry->pool_timeout = false;
+	registry->fault_done_by = false;
 	inspection->rebuild = false;
 	r = columns_visit(registry, "PRAGMA table_info(vms)", inspect_vm_column, inspection);
 	if (r == 0)
 		r = columns_visit(registry, "PRAGMA table_info(pools)", inspect_pool_column, NULL);
 	if (r == 0)
 		r = table_find(registry, "faults", &registry->has_faults);
+	if (r == 0)
+		r = columns_visit(registry, "PRAGMA table_info(faults)", inspect_fault_column,
+		                  NULL);
 	if (r == 0)
 		r = table_find(registry, "gpu_holds", &registry->has_gpu_holds);
 	/* A column with a default that SQLite cannot add later (the time) needs a new table. */
@@ -257,7 +269,7 @@ static int state_find(struct registry *registry, enum schema_state *out,
 	if (empty)
 		*out = SCHEMA_STATE_EMPTY;
 	else if (*version == REGISTRY_VERSION && registry->vm_columns == all_columns() &&
-	         registry->pool_timeout && registry->has_faults && registry->has_gpu_holds &&
+	         registry->pool_timeout && registry->fault_done_by && registry->has_gpu_holds &&
 	         !inspection->rebuild)
 		*out = SCHEMA_STATE_CURRENT;
 	else
@@ -430,6 +442,9 @@ static int upgrade_tables(struct registry *registry, const struct inspection *in
 		r = vms_add_columns(registry);
 	for (size_t i = 0; r == 0 && i < ARRAY_LEN(schema_rest); i++)
 		r = registry_run(registry, "upgrade", schema_rest[i], "");
+	if (r == 0 && !registry->fault_done_by)
+		r = registry_run(registry, "upgrade", "ALTER TABLE faults ADD COLUMN done_by TEXT",
+		                 "");
 	snprintf(version, sizeof(version), "PRAGMA user_version = %d", REGISTRY_VERSION);
 	return r == 0 ? registry_run(registry, "upgrade", version, "") : r;
 }

@@ -457,11 +457,20 @@ def test_quarantine(registered):
     registered.sql("UPDATE vms SET error_count = 4")
     registered.sql("INSERT INTO faults (vm_uuid, at, kind, points) VALUES (?, 1, 'timeout', 3)",
                    UUID1)
-    registered.ok("clear-quarantine", f"--vm-uuid={UUID1}")
+    registered.ok("clear-quarantine", f"--vm-uuid={UUID1}", "--reason=mended",
+                  env={"SUDO_USER": "bob"})
     vm = registered.vm()
     assert not vm["quarantined"] and vm["quarantine_reason"] is None and vm["error_count"] == 4
-    assert [(f["kind"], f["points"]) for f in vm["faults"]] == [("timeout", 0)]
+    assert [tuple(f[key] for key in ("kind", "points", "detail", "by")) for f in vm["faults"]] == [
+        ("quarantined", 0, "smells; 'odd'", "alice"),
+        ("timeout", 0, None, None),
+        ("cleared", 0, "mended", "bob"),
+    ]
+    shown = registered.ok("show-vm", f"--vm-uuid={UUID1}")
+    assert all(word in shown for word in ("alice", "smells", "bob", "mended"))
     registered.ok("quarantine-vm", "--all")
+    registered.ok("quarantine-vm", f"--vm-uuid={UUID1}", "--reason=worse")
+    assert registered.vm()["quarantine_reason"] == "worse"
     registered.ok("unquarantine-vm", "--pool=A")
     assert [registered.vm(u)["quarantined"] for u in (UUID1, UUID2)] == [False, True]
 
@@ -778,7 +787,8 @@ def test_an_unchanged_import_forgives_nothing(registered, tmp_path):
     registered.ok("quarantine-vm", f"--vm-uuid={UUID1}")
     registered.ok("import", target)
     assert not registered.vm()["quarantined"]
-    assert [fault["points"] for fault in registered.vm()["faults"]] == [0]
+    assert [fault["points"] for fault in registered.vm()["faults"]] == [0, 0, 0]
+    assert [fault["kind"] for fault in registered.vm()["faults"]][1:] == ["quarantined", "cleared"]
 
 
 def test_an_import_may_change_numbers_round(registered, tmp_path):
