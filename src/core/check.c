@@ -31,11 +31,11 @@ static const char *check_jobs(const struct vm *vm)
 		held++;
 		bytes += job->bytes;
 	}
-	if (held != vm->held_count || (held && !vm->quarantine_ticket))
-		return "answers are held without a quarantine to be stored";
+	if (held != vm->held_count || (held && !vm->records.awaited))
+		return "answers are held though nothing is being stored";
 	if (queued != vm->queued_count || in_flight != vm->in_flight_count)
 		return "a VM's jobs and their counts differ";
-	if (bytes != vm->held_bytes)
+	if (bytes != vm->payload_bytes)
 		return "a VM's bytes and their sum differ";
 	if (in_flight && vm->worker.state != CORE_WORKER_READY)
 		return "jobs are in flight without a ready worker";
@@ -58,7 +58,7 @@ static const char *check_vm(const struct core *core, const struct vm *vm)
 	if (heap_contains(&vm->timer) != (vm->deadline_ns != SCHED_NEVER))
 		return "a VM's deadline is not in the heap";
 	if (vm->worker.state == CORE_WORKER_NONE && vm->queued_count &&
-	    !vm->worker.waits_for_place && !vm->quarantine_ticket && vm->deadline_ns == SCHED_NEVER)
+	    !vm->worker.waits_for_place && !vm->records.awaited && vm->deadline_ns == SCHED_NEVER)
 		return "a VM with jobs waits for nothing";
 	return check_jobs(vm);
 }

@@ -262,7 +262,7 @@ void core_abandon(struct core *core)
 		if (!core->vms[i])
 			continue;
 		jobs_answer_queued(core, core->vms[i], CORE_NO_CLIENT, VGPU_CODE_UNAVAILABLE);
-		jobs_fail_in_flight(core, core->vms[i], VGPU_CODE_UNAVAILABLE, false);
+		jobs_fail_in_flight(core, core->vms[i], VGPU_CODE_UNAVAILABLE);
 		jobs_release_held(core, core->vms[i]);
 	}
 }
@@ -306,7 +306,7 @@ bool core_vm_has_room(const struct core *core, uint32_t number)
 	const struct vm *vm = core_find_vm(core, number);
 
 	return vm_depth(vm) < core->config.max_queue_per_vm &&
-	       vm->held_bytes + VGPU_MESSAGE_BYTES <= core->config.max_queued_bytes_per_vm;
+	       vm->payload_bytes + VGPU_MESSAGE_BYTES <= core->config.max_queued_bytes_per_vm;
 }
 
 uint32_t core_vm_gpu(const struct core *core, uint32_t number)
@@ -368,29 +368,50 @@ void core_gpu_stats(const struct core *core, uint32_t gpu, struct sched_stats *o
 
 const char *core_worker_state_name(enum core_worker_state state)
 {
-	static const char *const names[] = {"none", "starting", "ready", "stopping", "killed"};
+	static const char *const names[] = {
+		[CORE_WORKER_NONE] = "none",     [CORE_WORKER_STARTING] = "starting",
+		[CORE_WORKER_READY] = "ready",   [CORE_WORKER_STOPPING] = "stopping",
+		[CORE_WORKER_KILLED] = "killed",
+	};
 
 	return names[state];
 }
 
 const char *core_fault_name(enum core_fault fault)
 {
-	static const char *const names[] = {"gpu_fault", "timeout", "worker_death"};
+	static const char *const names[CORE_FAULT_COUNT] = {
+		[CORE_FAULT_GPU] = "gpu_fault",
+		[CORE_FAULT_TIMEOUT] = "timeout",
+		[CORE_FAULT_DEATH] = "worker_death",
+	};
 
 	return names[fault];
 }
 
 const char *core_outcome_name(enum core_outcome outcome)
 {
-	static const char *const names[] = {"done", "failed", "timeout", "cancelled"};
+	static const char *const names[CORE_OUTCOME_COUNT] = {
+		[CORE_OUTCOME_DONE] = "done",
+		[CORE_OUTCOME_FAILED] = "failed",
+		[CORE_OUTCOME_TIMEOUT] = "timeout",
+		[CORE_OUTCOME_CANCELLED] = "cancelled",
+	};
 
 	return names[outcome];
 }
 
 const char *core_refusal_name(enum core_refusal refusal)
 {
-	static const char *const names[] = {"rate",    "depth",         "gpu_seconds", "quarantine",
-	                                    "invalid", "pool_disabled", "gpu_reset",   "quota"};
+	static const char *const names[CORE_REFUSAL_COUNT] = {
+		[CORE_REFUSAL_RATE] = "rate",
+		[CORE_REFUSAL_DEPTH] = "depth",
+		[CORE_REFUSAL_GPU_SECONDS] = "gpu_seconds",
+		[CORE_REFUSAL_QUARANTINE] = "quarantine",
+		[CORE_REFUSAL_INVALID] = "invalid",
+		[CORE_REFUSAL_POOL_DISABLED] = "pool_disabled",
+		[CORE_REFUSAL_GPU_RESET] = "gpu_reset",
+		[CORE_REFUSAL_QUOTA] = "quota",
+	};
 
 	return names[refusal];
 }

@@ -33,6 +33,10 @@ struct core;
 enum {
 	CORE_MAX_GPUS = 16,
 	CORE_NO_CLIENT = 0,
+	CORE_RECORDS_MAX = 16, /* of one VM that wait to be stored */
+
+	CORE_HARDWARE_BEFORE_S = 5,
+	CORE_HARDWARE_AFTER_S = 5,
 };
 
 struct core_pool_config {
@@ -65,7 +69,7 @@ struct core_config {
 
 /* Where one VM's worker is in its life. */
 enum core_worker_state {
-	CORE_WORKER_NONE,     /* not there; `wanted` says whether a job waits for it */
+	CORE_WORKER_NONE,     /* not there */
 	CORE_WORKER_STARTING, /* START_WORKER went out */
 	CORE_WORKER_READY,    /* takes jobs */
 	CORE_WORKER_STOPPING, /* asked to end, not yet reaped */
@@ -94,20 +98,30 @@ struct core_answer {
 	uint32_t gpu_time_us;
 };
 
-/* Something that must survive: kinds of faults of a VM. */
+/* What a VM's jobs did to their worker. */
 enum core_fault {
-	CORE_FAULT_GPU,     /* the worker reported a GPU exception */
+	CORE_FAULT_GPU,     /* a job took the worker's GPU context with it */
 	CORE_FAULT_TIMEOUT, /* a job ran over its limit */
 	CORE_FAULT_DEATH,   /* the worker died */
 	CORE_FAULT_COUNT,
 };
 
+/* What must be known of a VM after a restart. */
+enum core_record {
+	CORE_RECORD_FAULT,
+	CORE_RECORD_RECOVERED, /* the first job that succeeded after a timeout */
+	CORE_RECORD_FORGIVEN,  /* faults of @at_ns and later bring no points: it was the hardware */
+};
+
 struct core_store {
-	uint64_t ticket;       /* for core_store_done() */
-	enum core_fault fault; /* CORE_FAULT_COUNT: no fault, only the quarantine again */
-	uint32_t detail;
-	int64_t points;
-	bool quarantine; /* in the same transaction */
+	uint64_t ticket; /* for core_store_done() */
+	enum core_record record;
+	int64_t at_ns;         /* when it happened */
+	enum core_fault fault; /* FAULT, as what follows */
+	uint32_t detail;       /* CUresult; the limit in ms; what waitpid() said */
+	uint32_t count;        /* so many faults; over 1 only after storing has failed for long */
+	int64_t points;        /* that they bring, all together */
+	bool quarantine; /* in the same transaction. FORGIVEN: they brought one, which stays */
 };
 
 struct core_action {
@@ -140,6 +154,7 @@ struct core_result {
 	uint32_t detail;
 	uint32_t command;
 	uint64_t gpu_time_ns; /* as the worker says: histograms only */
+	bool context_lost;    /* and with it whatever else that worker has or gets */
 	void *result;
 };
 
@@ -237,14 +252,17 @@ void core_client_gone(struct core *core, int64_t now_ns, uint32_t vm, uint64_t c
 void core_worker_ready(struct core *core, int64_t now_ns, uint32_t vm, uint64_t generation);
 
 /*
- * The worker's process is reaped, whatever ended it. One that was never ready counts as
- * a failed start; one that was ready and had not been asked to end as a fault.
+ * The worker's process is reaped, whatever ended it; @status is what waitpid() said. One
+ * that was never ready counts as a failed start; one that was ready and had not been
+ * asked to end as a fault.
  */
-void core_worker_dead(struct core *core, int64_t now_ns, uint32_t vm, uint64_t generation);
+void core_worker_dead(struct core *core, int64_t now_ns, uint32_t vm, uint64_t generation,
+                      uint32_t status);
 
 /*
  * Returns 0, or -ESTALE for a job that this worker does not have (then the result is
- * still the caller's).
+ * still the caller's). If the context is lost the worker is killed, and what else was
+ * sent to it fails; a fault is counted.
  */
 int core_job_done(struct core *core, int64_t now_ns, uint32_t vm, uint64_t generation, uint64_t job,
                   const struct core_result *result);
@@ -257,10 +275,22 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t vm, uint64_t gener
 void core_gpu_set_draining(struct core *core, int64_t now_ns, uint32_t gpu, bool draining);
 
 /*
- * A fault that the registry remembers, to be told right after core_vm_add(), oldest first;
- * @at_ns may lie before the clock's beginning.
+ * The hardware of the GPU has failed in some way just now (an Xid that no job causes):
+ * what its VMs do in the next CORE_HARDWARE_AFTER_S seconds brings no points, and what
+ * they did in the CORE_HARDWARE_BEFORE_S seconds before is forgiven. A quarantine stays.
  */
-void core_vm_restore_fault(struct core *core, uint32_t vm, int64_t at_ns, int64_t points);
+void core_gpu_hardware_fault(struct core *core, int64_t now_ns, uint32_t gpu);
+
+/* The same for as long as the GPU is not fit for work; an operator's drain is no reason. */
+void core_gpu_set_faulty(struct core *core, int64_t now_ns, uint32_t gpu, bool faulty);
+
+/*
+ * What the registry remembers of the VM, oldest first: FAULTs with points and RECOVERED,
+ * of which only record, fault, at_ns and points matter. @at_ns may lie before the clock's
+ * beginning. It takes the place of what was known; what is not stored yet stays.
+ */
+void core_vm_restore(struct core *core, int64_t now_ns, uint32_t vm,
+                     const struct core_store *records, size_t count);
 
 /*
  * An operator ends a job: a queued one is taken out; with one that a worker has, the
@@ -269,6 +299,7 @@ void core_vm_restore_fault(struct core *core, uint32_t vm, int64_t at_ns, int64_
  */
 int core_job_cancel(struct core *core, int64_t now_ns, uint64_t id);
 
+/* Until this comes no further STORE of that VM does. What could not be stored is tried again. */
 void core_store_done(struct core *core, int64_t now_ns, uint64_t ticket, bool stored);
 
 /* Nothing happened but time. Due at core_deadline_ns(), harmless at any other time. */

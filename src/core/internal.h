@@ -25,7 +25,7 @@ enum job_state {
 	JOB_FREE,      /* in core.free_jobs */
 	JOB_QUEUED,    /* in vm.queued */
 	JOB_IN_FLIGHT, /* in vm.in_flight: a worker has it */
-	JOB_HELD,      /* in vm.held: its answer waits for a quarantine to be stored */
+	JOB_HELD,      /* in vm.held: its answer waits for its fault to be stored */
 };
 
 struct job {
@@ -58,13 +58,22 @@ struct worker {
 	bool waits_for_place;        /* in core.waiting */
 };
 
+/* What is to be stored of a VM, one after the other. */
+struct record_line {
+	struct core_store entries[CORE_RECORDS_MAX]; /* oldest first */
+	uint32_t count;
+	uint64_t ticket;  /* of the first, which is being stored; 0 = nothing is */
+	int64_t again_ns; /* after a failed attempt, else SCHED_NEVER */
+	bool awaited;     /* an answer is held: until then the VM gets no work */
+};
+
 struct vm {
 	uint32_t id;
 	void *owner;
 	struct vm_settings settings;
 	bool quarantined;
-	uint64_t quarantine_ticket; /* not 0: quarantine decided and not stored yet */
-	int64_t store_again_ns;     /* after a failed attempt, else SCHED_NEVER */
+	int64_t condemned_ns; /* when faults last brought a quarantine; else INT64_MIN */
+	struct record_line records;
 	struct fault_history history;
 	bool short_limit; /* the last job to end was over its limit */
 	bool removing;
@@ -77,7 +86,7 @@ struct vm {
 	uint32_t queued_count;
 	uint32_t in_flight_count;
 	uint32_t held_count;
-	uint64_t held_bytes;     /* payloads of queued and in-flight jobs */
+	uint64_t payload_bytes;  /* of all jobs that are not answered */
 	int64_t head_charged_ns; /* charge of the VM when the oldest job in flight got there */
 	int64_t head_part_ns;    /* and part_ns of its GPU */
 	struct worker worker;
@@ -115,6 +124,8 @@ struct gpu {
 	int64_t part_rest; /* below the count of open turns: so that steps of 1 ns add up */
 	bool draining;
 	bool drained_told; /* GPU_DRAINED went out for this draining */
+	bool faulty;
+	int64_t blameless_until_ns; /* what VMs do is held against the hardware */
 };
 
 struct core {
@@ -171,19 +182,14 @@ void vm_finish(struct core *core, struct vm *vm);
 
 /* jobs.c */
 void job_send_head(struct core *core, struct vm *vm);
-void job_answer(struct core *core, struct vm *vm, struct job *job, const struct core_answer *answer,
-                void *result);
-/* Keeps the answer until jobs_release_held(); the job stays the VM's. */
-void job_hold(struct core *core, struct vm *vm, struct job *job, const struct core_answer *answer,
-              void *result);
+/* Answers that were kept until something is stored leave. */
 void jobs_release_held(struct core *core, struct vm *vm);
 /* Queued jobs of @client, or of all with CORE_NO_CLIENT. */
 void jobs_answer_queued(struct core *core, struct vm *vm, uint64_t client, enum vgpu_code code);
-/*
- * The worker has failed: @first for the oldest job in flight, held if @hold; CONTEXT_LOST
- * for the others.
- */
-void jobs_fail_in_flight(struct core *core, struct vm *vm, enum vgpu_code first, bool hold);
+/* The worker has failed, and with it all that it has. */
+void jobs_fail_in_flight(struct core *core, struct vm *vm, enum vgpu_code code);
+/* The same because of the oldest: @code is held for it, the others get CONTEXT_LOST. */
+void jobs_blame_oldest(struct core *core, struct vm *vm, enum vgpu_code code);
 int64_t job_limit_ns(const struct core *core, const struct vm *vm);
 
 /* workers.c */
@@ -192,16 +198,27 @@ void worker_settle(struct core *core, struct vm *vm);
 /* Ends the VM's worker because of what a job of it did. */
 void worker_kill(struct core *core, struct vm *vm);
 
+/* records.c */
+void records_init(struct record_line *records);
+/* Has it stored, after what waits already. */
+void record_add(struct core *core, struct vm *vm, const struct core_store *what);
+/* The same; until it is stored, or cannot be, answers are held and the VM gets no work. */
+void record_add_awaited(struct core *core, struct vm *vm, const struct core_store *what);
+/* Whether a quarantine is decided and not stored yet. */
+bool records_quarantine(const struct vm *vm);
+/* Tries again to store what could not be stored; returns when to look again. */
+int64_t records_settle(struct core *core, struct vm *vm);
+
 /* quarantine.c */
 /*
- * Counts a fault and has it stored. True when it brings the quarantine: then the answer
- * of the job to blame has to be held.
+ * Counts a fault, with the points that it brings, and has it stored: the answer of the
+ * job to blame has to be held.
  */
-bool vm_fault(struct core *core, struct vm *vm, enum core_fault fault, uint32_t detail);
+void vm_fault(struct core *core, struct vm *vm, enum core_fault fault, uint32_t detail);
+/* A job of the VM has succeeded. */
+void vm_success(struct core *core, struct vm *vm);
 void vm_quarantine(struct core *core, struct vm *vm);
 /* As the registry has it. */
 void vm_set_quarantined(struct core *core, struct vm *vm, bool quarantined);
-/* Tries again to store what could not be stored; returns when to look again. */
-int64_t quarantine_settle(struct core *core, struct vm *vm);
 
 #endif

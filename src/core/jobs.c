@@ -89,8 +89,8 @@ static void leave_list(struct vm *vm, struct job *job)
 	}
 }
 
-void job_answer(struct core *core, struct vm *vm, struct job *job, const struct core_answer *answer,
-                void *result)
+static void job_answer(struct core *core, struct vm *vm, struct job *job,
+                       const struct core_answer *answer, void *result)
 {
 	struct core_action *action = core_push_action(core, CORE_ACTION_ANSWER, vm);
 
@@ -105,7 +105,7 @@ void job_answer(struct core *core, struct vm *vm, struct job *job, const struct 
 	vm->outcomes[outcome_of(answer->code)]++;
 	histogram_record(&vm->latency, core->now_ns - job->accepted_ns);
 	leave_list(vm, job);
-	vm->held_bytes -= job->bytes;
+	vm->payload_bytes -= job->bytes;
 	job->state = JOB_FREE;
 	job->payload = NULL;
 	TAILQ_INSERT_HEAD(&core->free_jobs, job, link);
@@ -134,8 +134,8 @@ void jobs_answer_queued(struct core *core, struct vm *vm, uint64_t client, enum 
 		                                count);
 }
 
-void job_hold(struct core *core UNUSED, struct vm *vm, struct job *job,
-              const struct core_answer *answer, void *result)
+/* Keeps the answer until jobs_release_held(); the job stays the VM's. */
+static void job_hold(struct vm *vm, struct job *job, const struct core_answer *answer, void *result)
 {
 	leave_list(vm, job);
 	job->state = JOB_HELD;
@@ -153,19 +153,23 @@ void jobs_release_held(struct core *core, struct vm *vm)
 		job_answer(core, vm, job, &job->answer, TAKE_PTR(job->result));
 }
 
-void jobs_fail_in_flight(struct core *core, struct vm *vm, enum vgpu_code first, bool hold)
+void jobs_fail_in_flight(struct core *core, struct vm *vm, enum vgpu_code code)
 {
-	struct core_answer answer = {.code = first, .command = UINT32_MAX};
+	const struct core_answer answer = {.code = code, .command = UINT32_MAX};
 	struct job *job;
 
-	while ((job = TAILQ_FIRST(&vm->in_flight))) {
-		if (hold)
-			job_hold(core, vm, job, &answer, NULL);
-		else
-			job_answer(core, vm, job, &answer, NULL);
-		hold = false;
-		answer.code = VGPU_CODE_CONTEXT_LOST;
-	}
+	while ((job = TAILQ_FIRST(&vm->in_flight)))
+		job_answer(core, vm, job, &answer, NULL);
+}
+
+void jobs_blame_oldest(struct core *core, struct vm *vm, enum vgpu_code code)
+{
+	const struct core_answer answer = {.code = code, .command = UINT32_MAX};
+	struct job *job = TAILQ_FIRST(&vm->in_flight);
+
+	if (job)
+		job_hold(vm, job, &answer, NULL);
+	jobs_fail_in_flight(core, vm, VGPU_CODE_CONTEXT_LOST);
 }
 
 /* ---- Submission ----------------------------------------------------------------- */
@@ -289,7 +293,7 @@ int core_job_submitted(struct core *core, int64_t now_ns, uint32_t number,
 	job->accepted_ns = core->now_ns;
 	TAILQ_INSERT_TAIL(&vm->queued, job, link);
 	vm->queued_count++;
-	vm->held_bytes += job->bytes;
+	vm->payload_bytes += job->bytes;
 	core_policy(core)->job_queued(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
 	worker_settle(core, vm);
 	core_dispatch(core);
@@ -352,41 +356,14 @@ void job_send_head(struct core *core, struct vm *vm)
 	worker_settle(core, vm);
 }
 
-/*
- * CUresults that say that a kernel did something wrong and that the context is lost.
- * Others (out of memory, a module that does not load) are answers like any other.
- */
-static bool is_gpu_exception(uint32_t detail)
+/* Nothing that was sent to that worker can succeed, and nothing more must be sent to it. */
+static void context_is_lost(struct core *core, struct vm *vm, struct job *job,
+                            const struct core_answer *answer, void *result)
 {
-	static const uint16_t exceptions[] = {
-		700, /* illegal address */
-		702, /* launch timed out */
-		710, /* assert */
-		714, /* hardware stack error */
-		715, /* illegal instruction */
-		716, /* misaligned address */
-		717, /* invalid address space */
-		718, /* invalid program counter */
-		719, /* launch failed */
-	};
-
-	for (size_t i = 0; i < ARRAY_LEN(exceptions); i++) {
-		if (exceptions[i] == detail)
-			return true;
-	}
-	return false;
-}
-
-/* The job broke its worker's context: nothing that was sent to that worker can succeed. */
-static void job_raised_exception(struct core *core, struct vm *vm, struct job *job,
-                                 const struct core_answer *answer, void *result)
-{
-	if (vm_fault(core, vm, CORE_FAULT_GPU, answer->detail))
-		job_hold(core, vm, job, answer, result);
-	else
-		job_answer(core, vm, job, answer, result);
-	jobs_fail_in_flight(core, vm, VGPU_CODE_CONTEXT_LOST, false);
 	worker_kill(core, vm);
+	vm_fault(core, vm, CORE_FAULT_GPU, answer->detail);
+	job_hold(vm, job, answer, result);
+	jobs_fail_in_flight(core, vm, VGPU_CODE_CONTEXT_LOST);
 }
 
 /* The job of that name, if the VM's present worker has it. */
@@ -427,11 +404,11 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 	vm->executed++;
 	histogram_record(&core->pools[vm->settings.pool].execution,
 	                 (int64_t)min_u64(result->gpu_time_ns, INT64_MAX));
-	if (answer.code == VGPU_CODE_CUDA && is_gpu_exception(answer.detail)) {
-		job_raised_exception(core, vm, job, &answer, result->result);
+	if (result->context_lost) {
+		context_is_lost(core, vm, job, &answer, result->result);
 	} else {
 		if (answer.code == VGPU_CODE_OK)
-			vm->short_limit = false;
+			vm_success(core, vm);
 		job_answer(core, vm, job, &answer, result->result);
 		core_policy(core)->job_done(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
 		if (was_oldest)
@@ -508,7 +485,7 @@ int core_job_cancel(struct core *core, int64_t now_ns, uint64_t id)
 		                                1);
 	} else {
 		job_answer(core, vm, job, &answer, NULL);
-		jobs_fail_in_flight(core, vm, VGPU_CODE_CONTEXT_LOST, false);
+		jobs_fail_in_flight(core, vm, VGPU_CODE_CONTEXT_LOST);
 		worker_kill(core, vm);
 	}
 	worker_settle(core, vm);

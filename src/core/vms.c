@@ -116,7 +116,8 @@ int core_vm_add(struct core *core, int64_t now_ns, uint32_t *out,
 	TAILQ_INIT(&vm->queued);
 	TAILQ_INIT(&vm->in_flight);
 	TAILQ_INIT(&vm->held);
-	vm->store_again_ns = SCHED_NEVER;
+	records_init(&vm->records);
+	vm->condemned_ns = INT64_MIN;
 	r = attach(core, vm, choose_gpu(core, settings), 0);
 	if (r < 0)
 		return r;

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 
 #include <event2/event.h>
 
@@ -63,32 +64,94 @@ static void do_answer(struct mediator *mediator, const struct core_action *actio
 	}
 }
 
+static void describe_death(char *to, size_t size, int status)
+{
+	if (WIFSIGNALED(status))
+		snprintf(to, size, "signal %d", WTERMSIG(status));
+	else
+		snprintf(to, size, "exit status %d", WEXITSTATUS(status));
+}
+
+static void describe_fault(char *to, size_t size, const struct core_store *store)
+{
+	int used = 0;
+
+	if (store->count > 1)
+		used = snprintf(to, size, "%" PRIu32 " faults, the last: ", store->count);
+	to += used;
+	size -= (size_t)used;
+	switch (store->fault) {
+	case CORE_FAULT_GPU:
+		snprintf(to, size, "CUDA error %" PRIu32, store->detail);
+		break;
+	case CORE_FAULT_TIMEOUT:
+		snprintf(to, size, "limit %" PRIu32 " ms", store->detail);
+		break;
+	case CORE_FAULT_DEATH:
+		describe_death(to, size, (int)store->detail);
+		break;
+	case CORE_FAULT_COUNT:
+		break;
+	}
+}
+
+static void note_fault(const struct mediator *mediator, const struct core_store *store,
+                       const char *label, struct store_record *record)
+{
+	record->kind = core_fault_name(store->fault);
+	record->points = store->points;
+	record->count = store->count;
+	describe_fault(record->detail, sizeof(record->detail), store);
+	log_warning("%s: fault: %s, %s, %" PRId64 " points", label, record->kind, record->detail,
+	            store->points);
+	if (!store->quarantine)
+		return;
+	snprintf(record->quarantine, sizeof(record->quarantine),
+	         "%" PRId64 " points within %" PRId64 " s", mediator->config.quarantine_threshold,
+	         mediator->config.fault_window_s);
+	log_error("%s: quarantined: %s", label, record->quarantine);
+}
+
+static void note_forgiveness(const struct core_action *action, const char *label,
+                             struct store_record *record)
+{
+	const struct core_store *store = &action->store;
+
+	snprintf(record->detail, sizeof(record->detail), "forgiven: the hardware of GPU %u failed",
+	         action->gpu);
+	log_warning("%s: %" PRId64 " points are forgiven: the hardware of GPU %u failed just then",
+	            label, store->points, action->gpu);
+	if (store->quarantine)
+		log_warning("%s: its quarantine stays, but may be the hardware's doing: "
+		            "vgpu-admin clear-quarantine ends it",
+		            label);
+}
+
 static void do_store(struct mediator *mediator, const struct core_action *action)
 {
 	const struct vm_entry *entry = action->owner;
 	const struct core_store *store = &action->store;
-	bool is_fault = store->fault < CORE_FAULT_COUNT;
-	struct store_fault fault = {
-		.kind = is_fault ? core_fault_name(store->fault) : NULL,
-		.points = store->points,
+	struct store_record record = {
+		.record = store->record,
+		.at_s = clock_realtime_at_s(store->at_ns),
 	};
 	char label[VM_LABEL_BYTES];
 	int r;
 
 	vm_entry_label(label, entry);
-	if (store->fault == CORE_FAULT_GPU)
-		snprintf(fault.detail, sizeof(fault.detail), "CUDA error %" PRIu32, store->detail);
-	if (is_fault)
-		log_warning("%s: fault: %s %s", label, fault.kind, fault.detail);
-	if (store->quarantine) {
-		snprintf(fault.quarantine, sizeof(fault.quarantine),
-		         "%" PRId64 " points within %" PRId64 " s",
-		         mediator->config.quarantine_threshold, mediator->config.fault_window_s);
-		log_error("%s: quarantined: %s", label, fault.quarantine);
+	switch (store->record) {
+	case CORE_RECORD_FAULT:
+		note_fault(mediator, store, label, &record);
+		break;
+	case CORE_RECORD_FORGIVEN:
+		note_forgiveness(action, label, &record);
+		break;
+	case CORE_RECORD_RECOVERED:
+		break;
 	}
-	r = store_fault(mediator->store, store->ticket, entry->uuid, &fault);
+	r = store_record(mediator->store, store->ticket, entry->uuid, &record);
 	if (r < 0) {
-		log_error("%s: a fault is not recorded: %s", label, strerror(-r));
+		log_error("%s: what happened is not recorded: %s", label, strerror(-r));
 		core_store_done(mediator->core, clock_monotonic_ns(), store->ticket, false);
 	}
 }
@@ -249,11 +312,11 @@ static void on_worker_done(void *owner, uint32_t vm, uint64_t generation, uint64
 	mediator_pump(mediator);
 }
 
-static void on_worker_dead(void *owner, uint32_t vm, uint64_t generation)
+static void on_worker_dead(void *owner, uint32_t vm, uint64_t generation, int status)
 {
 	struct mediator *mediator = owner;
 
-	core_worker_dead(mediator->core, clock_monotonic_ns(), vm, generation);
+	core_worker_dead(mediator->core, clock_monotonic_ns(), vm, generation, (uint32_t)status);
 	mediator_pump(mediator);
 }
 

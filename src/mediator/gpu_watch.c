@@ -63,6 +63,13 @@ void gpu_cause_begin(struct watched *gpu, enum gpu_cause_code code, int64_t sinc
 	snprintf(cause->by, sizeof(cause->by), "%s", by);
 }
 
+/* Whether the hardware or the driver is to blame for what goes wrong there. */
+static bool is_faulty(const struct watched *gpu)
+{
+	return gpu->causes[GPU_CAUSE_STUCK].active ||
+	       (gpu->health && health_needs_drain(gpu->health));
+}
+
 static bool must_drain(const struct watched *gpu)
 {
 	for (int code = 0; code < GPU_CAUSE_COUNT; code++) {
@@ -96,6 +103,7 @@ void gpu_watch_update(struct watched *gpu)
 		log_news(gpu);
 	if (!drain)
 		gpu->drained = false;
+	core_gpu_set_faulty(mediator->core, clock_monotonic_ns(), gpu->index, is_faulty(gpu));
 	core_gpu_set_draining(mediator->core, clock_monotonic_ns(), gpu->index, drain);
 	mediator_pump(mediator);
 	gpu_holds_sync(gpu);
@@ -122,6 +130,9 @@ static void on_xid(void *owner, uint32_t index, uint64_t xid, int64_t at_ns)
 
 	log_warning("GPU %u: Xid %llu: %s", index, (unsigned long long)xid,
 	            health_xid_find(xid)->text);
+	if (health_xid_find(xid)->class == HEALTH_XID_CONTAINED ||
+	    health_xid_find(xid)->class == HEALTH_XID_RESET)
+		core_gpu_hardware_fault(watch->mediator->core, clock_monotonic_ns(), index);
 	health_xid_came(watch->gpus[index].health, at_ns, xid);
 	gpu_watch_update(&watch->gpus[index]);
 }

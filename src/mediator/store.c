@@ -18,17 +18,17 @@
 
 enum request_type {
 	REQUEST_LOAD,
-	REQUEST_FAULT,
+	REQUEST_RECORD,
 	REQUEST_GPU,
 };
 
 struct request {
 	STAILQ_ENTRY(request) link;
 	enum request_type type;
-	uint64_t tag;              /* or ticket, or the GPU's number */
-	char uuid[96];             /* of the VM or the GPU */
-	struct store_fault fault;  /* FAULT */
-	struct store_holds *holds; /* GPU */
+	uint64_t tag;               /* or ticket, or the GPU's number */
+	char uuid[96];              /* of the VM or the GPU */
+	struct store_record record; /* RECORD */
+	struct store_holds *holds;  /* GPU */
 	/* outcome */
 	int result;
 	struct store_snapshot snapshot;
@@ -41,7 +41,6 @@ struct store {
 	const struct store_ops *ops;
 	void *owner;
 	struct registry *registry; /* the thread's */
-	bool faults_loaded;        /* the thread's: they have been told */
 	bool behind;               /* the thread's: the file holds what was not loaded yet */
 	bool failing;              /* the thread's: the last access failed, and was logged */
 	bool warned;               /* the thread's: the registry's warning was logged */
@@ -78,28 +77,52 @@ static int do_load(struct store *store, struct request *request)
 
 	if (r == 0)
 		r = registry_pool_list(store->registry, &snapshot->pools);
-	if (r == 0 && !store->faults_loaded)
-		r = registry_fault_list(store->registry, NULL, 0, &snapshot->faults);
+	if (r == 0)
+		r = registry_fault_list_counting(store->registry, &snapshot->faults);
 	if (r == 0)
 		r = registry_gpu_hold_list(store->registry, &snapshot->holds);
-	store->faults_loaded |= r == 0;
 	store->behind = r != 0;
 	return r;
 }
 
-static int do_fault(struct store *store, struct request *request)
+static int write_fault(struct registry *registry, const char *uuid,
+                       const struct store_record *record)
 {
-	const struct store_fault *fault = &request->fault;
-	const char *reason = fault->quarantine[0] ? fault->quarantine : NULL;
 	const struct registry_fault_event event = {
-		.kind = fault->kind,
-		.points = fault->points,
-		.detail = fault->detail,
-		.quarantine = reason,
+		.at_s = record->at_s,
+		.kind = record->kind,
+		.points = record->points,
+		.count = record->count,
+		.detail = record->detail,
+		.quarantine = record->quarantine[0] ? record->quarantine : NULL,
 	};
-	int r = fault->kind ? registry_fault_record(store->registry, request->uuid, &event)
-	                    : registry_quarantine_set(store->registry, request->uuid, 0, reason,
-	                                              "vgpu-mediator");
+
+	return registry_fault_record(registry, uuid, &event);
+}
+
+static int write_recovery(struct registry *registry, const char *uuid,
+                          const struct store_record *record)
+{
+	return registry_recovery_record(registry, uuid, record->at_s);
+}
+
+static int write_forgiveness(struct registry *registry, const char *uuid,
+                             const struct store_record *record)
+{
+	return registry_faults_forgive(registry, uuid, record->at_s, record->detail);
+}
+
+static int do_record(struct store *store, struct request *request)
+{
+	static int (*const writers[])(struct registry *, const char *,
+	                              const struct store_record *) = {
+		[CORE_RECORD_FAULT] = write_fault,
+		[CORE_RECORD_RECOVERED] = write_recovery,
+		[CORE_RECORD_FORGIVEN] = write_forgiveness,
+	};
+	const struct store_record *record = &request->record;
+	int r = writers[record->record](store->registry, request->uuid, record);
+
 	/* Removed meanwhile: nobody is left to hold it against. */
 	return r == REGISTRY_E_NOT_FOUND ? 0 : r;
 }
@@ -169,7 +192,7 @@ static void do_request(struct store *store, struct request *request)
 {
 	static int (*const handlers[])(struct store *, struct request *) = {
 		[REQUEST_LOAD] = do_load,
-		[REQUEST_FAULT] = do_fault,
+		[REQUEST_RECORD] = do_record,
 		[REQUEST_GPU] = do_gpu,
 	};
 
@@ -266,7 +289,7 @@ static void tell(struct store *store, const struct request *request)
 		store->ops->loaded(store->owner, request->tag, well ? &request->snapshot : NULL,
 		                   request->why.text);
 		break;
-	case REQUEST_FAULT:
+	case REQUEST_RECORD:
 		store->ops->stored(store->owner, request->tag, well);
 		break;
 	case REQUEST_GPU:
@@ -404,16 +427,16 @@ int store_load(struct store *store, uint64_t tag)
 	return submit(store, request);
 }
 
-int store_fault(struct store *store, uint64_t ticket, const char *uuid,
-                const struct store_fault *fault)
+int store_record(struct store *store, uint64_t ticket, const char *uuid,
+                 const struct store_record *record)
 {
 	struct request *request = calloc(1, sizeof(*request));
 
 	if (!request)
 		return -ENOMEM;
-	request->type = REQUEST_FAULT;
+	request->type = REQUEST_RECORD;
 	request->tag = ticket;
-	request->fault = *fault;
+	request->record = *record;
 	snprintf(request->uuid, sizeof(request->uuid), "%s", uuid);
 	return submit(store, request);
 }

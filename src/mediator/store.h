@@ -4,7 +4,8 @@
  * processes that hold the file.
  *
  * Requests are put in line by the event loop's thread and done one after the other;
- * what comes of them is told in the event loop's thread again. The thread also looks
+ * what comes of them is told in the event loop's thread again, in the same order: a
+ * snapshot holds exactly what was told to be stored before it. The thread also looks
  * every STORE_WATCH_S seconds whether somebody else has changed the file, and then
  * reads it without being asked.
  */
@@ -14,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/core.h"
 #include "registry/registry.h"
 
 struct event_base;
@@ -30,7 +32,7 @@ enum {
 struct store_snapshot {
 	struct registry_vms vms;
 	struct registry_pools pools;
-	struct registry_faults faults; /* only on the first load: all that are remembered */
+	struct registry_faults faults; /* those that count */
 	struct registry_gpu_holds holds;
 };
 
@@ -42,7 +44,7 @@ struct store_ops {
 	 */
 	void (*loaded)(void *owner, uint64_t tag, const struct store_snapshot *snapshot,
 	               const char *why);
-	/* A fault was written, or not. */
+	/* A record was written, or not. */
 	void (*stored)(void *owner, uint64_t ticket, bool stored);
 	/* What holds a GPU was written, or not. */
 	void (*gpu_stored)(void *owner, uint32_t gpu, bool stored);
@@ -62,19 +64,23 @@ DEFINE_CLEANUP(store)
 /* Reads the registry; loaded() follows with @tag. Returns 0, -EBUSY (line full) or -ENOMEM. */
 int store_load(struct store *store, uint64_t tag);
 
-struct store_fault {
-	const char *kind; /* a constant; NULL: no fault, only the quarantine */
-	int64_t points;
+/* Something that happened to a VM. */
+struct store_record {
+	enum core_record record;
+	int64_t at_s;
+	const char *kind; /* FAULT: a constant */
+	int64_t points;   /* FAULT */
+	uint32_t count;   /* FAULT */
 	char detail[128];
-	char quarantine[128]; /* why; "" = it does not lead to a quarantine */
+	char quarantine[128]; /* FAULT: why; "" = it does not lead to a quarantine */
 };
 
 /*
  * Writes what happened to the VM, in one transaction; stored() follows with @ticket.
  * Returns 0, -EBUSY (line full) or -ENOMEM.
  */
-int store_fault(struct store *store, uint64_t ticket, const char *uuid,
-                const struct store_fault *fault);
+int store_record(struct store *store, uint64_t ticket, const char *uuid,
+                 const struct store_record *record);
 
 /* Why a GPU must not get work. */
 struct store_hold {

@@ -69,23 +69,67 @@ static void entry_free(struct vm_entry *entry)
 	free(entry);
 }
 
-/* What the registry remembers of the VM's faults; without it a restart would forgive. */
-static void restore_faults(const struct vm_entry *entry, const struct registry_faults *faults)
+/* The first of the VM's faults; @end is behind its last. NULL if it has none. */
+static const struct registry_fault *find_faults(const struct registry_faults *faults,
+                                                const char *uuid, const struct registry_fault **end)
 {
-	int64_t now_ns = clock_monotonic_ns(), now_s = clock_realtime_s();
+	const struct registry_fault *all_end = faults->items + faults->count;
+	size_t low = 0, high = faults->count;
 
-	for (size_t i = 0; i < faults->count; i++) {
-		const struct registry_fault *fault = &faults->items[i];
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
 
-		if (strcmp(fault->vm_uuid, entry->uuid) == 0)
-			core_vm_restore_fault(entry->mediator->core, entry->core_vm,
-			                      now_ns - (now_s - fault->at_s) * NS_PER_SEC,
-			                      fault->points);
+		if (strcmp(faults->items[middle].vm_uuid, uuid) < 0)
+			low = middle + 1;
+		else
+			high = middle;
 	}
+	*end = faults->items + low;
+	while (*end < all_end && strcmp((*end)->vm_uuid, uuid) == 0)
+		(*end)++;
+	return faults->items + low;
 }
 
-static int add(struct mediator *mediator, const struct registry_vm *row,
-               const struct registry_faults *faults)
+static enum core_fault fault_kind(const char *kind)
+{
+	enum core_fault fault = 0;
+
+	while (fault < CORE_FAULT_COUNT && strcmp(kind, core_fault_name(fault)) != 0)
+		fault++;
+	return fault;
+}
+
+/*
+ * What the registry remembers of the VM's faults: without it a restart would forgive, and
+ * points that somebody has cleared would go on counting.
+ */
+static void restore_faults(const struct vm_entry *entry, const struct registry_vm *row,
+                           const struct registry_faults *faults)
+{
+	struct core_store records[REGISTRY_FAULTS_PER_VM + REGISTRY_ORDERS_PER_VM];
+	const struct registry_fault *end, *fault = find_faults(faults, entry->uuid, &end);
+	size_t count = 0;
+
+	for (; fault < end && count < ARRAY_LEN(records); fault++) {
+		/* Whoever ended a quarantine, if only in the file, ended the points with it. */
+		if (strcmp(fault->kind, REGISTRY_KIND_QUARANTINED) == 0) {
+			count = row->quarantined ? count : 0;
+			continue;
+		}
+		records[count++] = (struct core_store){
+			.record = strcmp(fault->kind, REGISTRY_KIND_RECOVERED) == 0
+		                          ? CORE_RECORD_RECOVERED
+		                          : CORE_RECORD_FAULT,
+			.fault = fault_kind(fault->kind),
+			.at_ns = clock_monotonic_at_ns(fault->at_s),
+			.points = fault->points,
+		};
+	}
+	core_vm_restore(entry->mediator->core, clock_monotonic_ns(), entry->core_vm, records,
+	                count);
+}
+
+static int add(struct mediator *mediator, const struct registry_vm *row, struct vm_entry **out)
 {
 	struct vm_entry *entry = calloc(1, sizeof(*entry));
 	int r;
@@ -106,9 +150,9 @@ static int add(struct mediator *mediator, const struct registry_vm *row,
 		entry_free(entry);
 		return r;
 	}
-	restore_faults(entry, faults);
 	TAILQ_INSERT_TAIL(&mediator->vms, entry, link);
 	HASH_ADD(by_uuid, mediator->by_uuid, uuid, strlen(entry->uuid), entry);
+	*out = entry;
 	return 0;
 }
 
@@ -227,15 +271,18 @@ static void apply_row(struct mediator *mediator, const struct registry_vm *row,
 	HASH_FIND(by_uuid, mediator->by_uuid, row->uuid, strlen(row->uuid), entry);
 	if (entry) {
 		change(mediator, entry, row, report);
-		return;
-	}
-	r = add(mediator, row, faults);
-	if (r == 0) {
+	} else {
+		r = add(mediator, row, &entry);
+		if (r < 0) {
+			snprintf(line, sizeof(line), "VM %s cannot be served: %s", row->uuid,
+			         strerror(-r));
+			report_line(report->errors, line);
+			return;
+		}
 		report->added++;
-		return;
 	}
-	snprintf(line, sizeof(line), "VM %s cannot be served: %s", row->uuid, strerror(-r));
-	report_line(report->errors, line);
+	restore_faults(entry, row, faults);
+	mediator_pump(mediator);
 }
 
 void vm_table_apply(struct mediator *mediator, const struct store_snapshot *snapshot,

@@ -95,6 +95,7 @@ static int on_done_packet(struct process *process, const struct worker_msg *msg)
 		.detail = msg->detail,
 		.command = msg->command,
 		.gpu_time_ns = msg->gpu_time_ns,
+		.context_lost = msg->type == WORKER_MSG_LOST,
 	};
 	struct response_view response;
 
@@ -130,6 +131,7 @@ static int read_packet(struct process *process)
 			r = on_failed_packet(process, &msg);
 			break;
 		case WORKER_MSG_DONE:
+		case WORKER_MSG_LOST:
 			r = on_done_packet(process, &msg);
 			break;
 		case WORKER_MSG_JOB:
@@ -171,14 +173,15 @@ static void process_free(struct process *process)
 	free(process);
 }
 
-static void process_dead(struct process *process)
+/* @status as waitpid() says it. */
+static void process_dead(struct process *process, int status)
 {
 	struct worker_host *host = process->host;
 	uint64_t generation = process->generation;
 	uint32_t vm = process->vm;
 
 	process_free(process);
-	host->ops->dead(host->owner, vm, generation);
+	host->ops->dead(host->owner, vm, generation, status);
 }
 
 static void log_death(const struct process *process, int status)
@@ -214,12 +217,12 @@ static void on_reaped(void *owner, pid_t pid UNUSED, int status)
 	/* A reset, told once for what it had not read, comes before what it still had said. */
 	while ((r = read_packet(process)) > 0 || (r == -ECONNRESET && !reset_seen))
 		reset_seen |= r == -ECONNRESET;
-	process_dead(process);
+	process_dead(process, status);
 }
 
 static void on_failed_start(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 {
-	process_dead(arg);
+	process_dead(arg, 0);
 }
 
 /* ---- Starting -------------------------------------------------------------------- */

@@ -36,7 +36,8 @@ struct worker_host_ops {
 	/* The result is the callee's. */
 	void (*done)(void *owner, uint32_t vm, uint64_t generation, uint64_t job,
 	             const struct core_result *result);
-	void (*dead)(void *owner, uint32_t vm, uint64_t generation);
+	/* @status is what waitpid() said; 0 for one that could not be started. */
+	void (*dead)(void *owner, uint32_t vm, uint64_t generation, int status);
 };
 
 /* @children and @config's strings must outlive the host. */

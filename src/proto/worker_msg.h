@@ -11,10 +11,12 @@
  *   JOB               mediator  job, opcode; payload: a request of the contract
  *   READY             worker    payload: struct worker_device, encoded
  *   START_FAILED      worker    code, detail; payload: English text
- *   DONE              worker    job, code, detail, command, gpu_time_us; payload: a response
+ *   DONE              worker    job, code, detail, command, gpu_time_ns; payload: a response
+ *   LOST              worker    the same, of a job that has failed because the device
+ *                               context is gone: this worker can run nothing any more
  *
  * Jobs are executed in the order of their arrival; several may be sent ahead, and
- * each is answered by one DONE.
+ * each is answered by one DONE or LOST.
  */
 #ifndef PROTO_WORKER_MSG_H
 #define PROTO_WORKER_MSG_H
@@ -29,6 +31,7 @@ enum worker_msg_type {
 	WORKER_MSG_READY = 0x81,
 	WORKER_MSG_START_FAILED = 0x82,
 	WORKER_MSG_DONE = 0x83,
+	WORKER_MSG_LOST = 0x84,
 };
 
 enum {

@@ -53,6 +53,7 @@ void worker_answers(struct world *world, const struct dated *item)
 		.detail = item->faulty ? 700 : 0,
 		.command = UINT32_MAX,
 		.gpu_time_ns = (uint64_t)item->length_ns,
+		.context_lost = item->faulty,
 	};
 	const struct sim_vm *vm = &world->vms[item->vm];
 
@@ -70,7 +71,7 @@ void worker_bury(struct world *world, uint32_t number, uint64_t generation)
 	vm->alive = false;
 	vm->on_gpu_count = 0;
 	gpu_model_kill(world->gpus[vm->gpu], world->now_ns, number);
-	core_worker_dead(world->core, world->now_ns, vm->core_vm, generation);
+	core_worker_dead(world->core, world->now_ns, vm->core_vm, generation, 0);
 }
 
 void worker_start(struct world *world, uint32_t number, const struct core_action *action)

@@ -27,8 +27,9 @@ struct job {
 	unsigned int slot; /* below WORKER_QUEUE_JOBS, unique among jobs in flight */
 	/* The outcome, complete once the job has ended. */
 	bool ended;
-	uint32_t code;   /* enum vgpu_code */
-	uint32_t detail; /* CUresult or errno */
+	uint32_t code;     /* enum vgpu_code */
+	uint32_t detail;   /* CUresult or errno */
+	bool context_lost; /* because of it, or of one before it */
 	uint32_t results[OPERATION_RESULTS];
 	uint32_t result_count;
 	const char *data; /* text behind the results, or NULL */

@@ -96,7 +96,7 @@ static int send_done(struct server *server, const struct job *job)
 	const char *data = failed ? NULL : job->data;
 	uint8_t response[VGPU_MESSAGE_BYTES];
 	struct worker_msg msg = {
-		.type = WORKER_MSG_DONE,
+		.type = job->context_lost ? WORKER_MSG_LOST : WORKER_MSG_DONE,
 		.job = job->id,
 		.code = job->code,
 		.detail = job->detail,
@@ -288,6 +288,7 @@ static void fail_all(struct server *server)
 			continue;
 		job->code = VGPU_CODE_CUDA;
 		job->detail = detail;
+		job->context_lost = true;
 		job->ended = true;
 	}
 	(void)finish_ended(server);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The worker's conversation with the mediator: READY or START_FAILED first, then
- * one DONE for every JOB, in order.
+ * one DONE or LOST for every JOB, in order.
  */
 #ifndef WORKER_SERVE_H
 #define WORKER_SERVE_H

@@ -29,7 +29,7 @@ class Story:
         self.mediator = mediator
         self.script = mediator.directory / "script"
         self.script.touch()
-        mediator.environment = {
+        mediator.environment |= {
             "LD_LIBRARY_PATH": str(libraries),
             "VGPU_STANDIN_NVML_SCRIPT": str(self.script),
             "VGPU_STANDIN_DEVICES": str(devices),

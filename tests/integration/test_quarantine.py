@@ -22,11 +22,21 @@ KILLS_SEED = 20
 SWEEP_S = 0.04  # a fault is answered well within this
 
 
-def faults_of(mediator, uuid):
+FAULT_KINDS = ("gpu_fault", "timeout", "worker_death")
+
+
+def history(mediator, uuid):
+    """[(kind, points, detail, by)] as the registry has them."""
     with mediator.registry() as registry:
         return registry.execute(
-            "SELECT kind, points FROM faults WHERE vm_uuid = ? ORDER BY id", (uuid,)
+            "SELECT kind, points, detail, done_by FROM faults WHERE vm_uuid = ? ORDER BY id",
+            (uuid,),
         ).fetchall()
+
+
+def faults_of(mediator, uuid):
+    """[(kind, points)] of its faults."""
+    return [row[:2] for row in history(mediator, uuid) if row[0] in FAULT_KINDS]
 
 
 def stored(mediator, uuid):
@@ -37,18 +47,32 @@ def stored(mediator, uuid):
         ).fetchone()
 
 
+def points(mediator, uuid):
+    return mediator.vm_status(uuid)["fault_points"]
+
+
 def fault(device):
-    return device.call(wire.OP_FAULT)
+    answer = device.call(wire.OP_FAULT)
+    assert answer.code == wire.CUDA
+    return answer
+
+
+def admin(mediator, *arguments):
+    return subprocess.run(
+        [ADMIN, "--db", mediator.database, "--admin-socket", mediator.admin_path, *arguments],
+        check=True, capture_output=True, text=True).stdout
 
 
 def test_nine_faults_quarantine_and_the_tenth_job_is_refused(mediator):
     uuid, other = mediator.add_vms(1, 2)
     device = mediator.connect(uuid, hello=True)
     for _ in range(9):
-        assert fault(device).code == wire.CUDA
+        fault(device)
     assert device.call(wire.OP_NOP).type == wire.MSG_QUARANTINED
     assert stored(mediator, uuid) == (1, 9)
-    assert faults_of(mediator, uuid) == [("worker_death", 1)] * 9
+    assert history(mediator, uuid) == [("worker_death", 1, "signal 11", None)] * 9 + [
+        ("quarantined", 0, "9 points within 3600 s", "vgpu-mediator")
+    ]
     mediator.connect(other).works()
     assert stored(mediator, other) == (0, 0)
 
@@ -60,7 +84,7 @@ def test_three_timeouts_quarantine(new_mediator):
     for _ in range(3):
         assert device.call(wire.OP_HANG).code == wire.TIMEOUT
     assert device.call(wire.OP_NOP).type == wire.MSG_QUARANTINED
-    assert faults_of(mediator, uuid) == [("timeout", 3)] * 3
+    assert history(mediator, uuid)[:3] == [("timeout", 3, "limit 100 ms", None)] * 3
 
 
 def test_an_old_guest_gets_an_error_that_is_no_timeout(new_mediator):
@@ -77,7 +101,7 @@ def test_points_are_forgotten_after_their_window(new_mediator):
     device = mediator.connect(uuid)
     for _ in range(3):
         fault(device)
-        harness.wait_for(lambda: mediator.vm_status(uuid)["fault_points"] == 0, "forgetting")
+        harness.wait_for(lambda: points(mediator, uuid) == 0, "forgetting")
     device.works()
     assert stored(mediator, uuid) == (0, 3)
 
@@ -88,10 +112,9 @@ def test_points_survive_a_restart(new_mediator):
     device = mediator.connect(uuid)
     fault(device)
     fault(device)
-    harness.wait_for(lambda: len(faults_of(mediator, uuid)) == 2, "two stored faults")
     mediator.kill()
     mediator.start(quarantine_threshold=3)
-    assert mediator.vm_status(uuid)["fault_points"] == 2
+    assert points(mediator, uuid) == 2
     device = mediator.connect(uuid, hello=True)
     fault(device)
     assert device.call(wire.OP_NOP).type == wire.MSG_QUARANTINED
@@ -103,11 +126,8 @@ def test_cleared_the_next_job_runs(new_mediator):
     device = mediator.connect(uuid, hello=True)
     fault(device)
     assert device.call(wire.OP_NOP).type == wire.MSG_QUARANTINED
-    subprocess.run(
-        [ADMIN, "--db", mediator.database, "--admin-socket",
-         mediator.admin_path, "clear-quarantine", f"--vm-uuid={uuid}"],
-        check=True, capture_output=True)
-    assert mediator.vm_status(uuid)["fault_points"] == 0
+    admin(mediator, "clear-quarantine", f"--vm-uuid={uuid}")
+    assert points(mediator, uuid) == 0
     device.works()
     assert stored(mediator, uuid) == (0, 1)
 
@@ -122,6 +142,23 @@ def test_queued_jobs_of_a_quarantined_vm_are_answered(new_mediator):
     # Those sent to the worker are lost with it, the others never ran.
     assert {answers[id_].code for id_ in rest} <= {wire.CONTEXT_LOST, wire.QUARANTINED}
     assert answers[rest[-1]].code == wire.QUARANTINED
+
+
+# ---- What is stored, and when -------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", [wire.OP_FAULT, wire.OP_HANG])
+def test_a_fault_is_stored_before_its_answer(new_mediator, operation):
+    """Killed at the moment of the answer, the mediator knows of every single fault."""
+    mediator = new_mediator().start(job_timeout_ms=100, quarantine_threshold=1000)
+    uuid = mediator.add_vm()
+    for count in range(1, 11):
+        device = mediator.connect(uuid)
+        assert device.call(operation).code in (wire.CUDA, wire.TIMEOUT)
+        mediator.kill()
+        assert stored(mediator, uuid) == (0, count)
+        assert len(faults_of(mediator, uuid)) == count
+        mediator.start(job_timeout_ms=100, quarantine_threshold=1000)
 
 
 def test_registry_locked_while_quarantine_is_stored(new_mediator):
@@ -140,7 +177,120 @@ def test_registry_locked_while_quarantine_is_stored(new_mediator):
         assert answers[faulty].code == wire.CUDA
         assert answers[waiting].type == wire.MSG_QUARANTINED
         registry.rollback()
-    harness.wait_for(lambda: stored(mediator, uuid)[0] == 1, "the quarantine in the registry")
+    harness.wait_for(lambda: stored(mediator, uuid) == (1, 1), "the quarantine in the registry")
+    assert history(mediator, uuid) == [
+        ("worker_death", 1, "signal 11", None),
+        ("quarantined", 0, "1 points within 3600 s", "vgpu-mediator"),
+    ]
+
+
+def test_faults_of_a_locked_registry_are_stored_later(new_mediator):
+    """None is lost, and each has the time at which it happened."""
+    mediator = new_mediator().start()
+    uuid = mediator.add_vm()
+    device = mediator.connect(uuid)
+    device.works()
+    times = []
+    with mediator.registry() as registry:
+        registry.execute("BEGIN EXCLUSIVE")
+        for _ in range(2):
+            times.append(time.time())
+            fault(device)
+            device.works()
+        registry.rollback()
+    assert points(mediator, uuid) == 2
+    harness.wait_for(lambda: stored(mediator, uuid) == (0, 2), "the faults in the registry")
+    with mediator.registry() as registry:
+        rows = registry.execute("SELECT at FROM faults ORDER BY id").fetchall()
+    # Written ten seconds later at least, of which locks alone were five each.
+    assert all(0 <= at - int(began) <= 4 for (at,), began in zip(rows, times)), (rows, times)
+    mediator.kill()
+    mediator.start()
+    assert points(mediator, uuid) == 2
+
+
+# ---- What an administrator takes back ------------------------------------------
+
+
+def test_points_of_a_vm_that_is_not_quarantined_are_cleared(mediator):
+    uuid = mediator.add_vm()
+    device = mediator.connect(uuid, hello=True)
+    for _ in range(2):
+        for _ in range(8):
+            fault(device)
+        assert points(mediator, uuid) == 8
+        admin(mediator, "clear-quarantine", f"--vm-uuid={uuid}", "--reason=was me")
+        assert points(mediator, uuid) == 0
+    device.works()
+    by = history(mediator, uuid)[-1][3]
+    assert by and history(mediator, uuid)[-1] == ("cleared", 0, "was me", by)
+
+
+def test_a_quarantine_ended_in_the_file_ends_the_points(mediator):
+    uuid = mediator.add_vm()
+    device = mediator.connect(uuid, hello=True)
+    for _ in range(9):
+        fault(device)
+    mediator.set_vm(uuid, quarantined=0)
+    mediator.reload()
+    for _ in range(8):
+        fault(device)
+        device.works()
+    assert points(mediator, uuid) == 8
+
+
+def test_points_of_a_row_that_is_repaired(new_mediator):
+    """While it was bad it was not served; what is remembered of it counts all the same."""
+    mediator = new_mediator().start(quarantine_threshold=2)
+    uuid = mediator.add_vm()
+    fault(mediator.connect(uuid))
+    mediator.kill()
+    with mediator.registry() as registry:
+        registry.execute("UPDATE vms SET weight = 1000")
+    mediator.start(quarantine_threshold=2)
+    assert mediator.vm_status(uuid) is None
+    mediator.set_vm(uuid, weight=1)
+    assert points(mediator, uuid) == 1
+    device = mediator.connect(uuid, hello=True)
+    fault(device)
+    assert device.call(wire.OP_NOP).type == wire.MSG_QUARANTINED
+
+
+def test_points_of_a_file_that_is_restored(mediator):
+    uuid = mediator.add_vm()
+    device = mediator.connect(uuid)
+    for _ in range(3):
+        fault(device)
+    copy = mediator.directory / "copy.db"
+    admin(mediator, "backup", copy)
+    admin(mediator, "clear-quarantine", f"--vm-uuid={uuid}")
+    fault(device)
+    assert points(mediator, uuid) == 1
+    copy.rename(mediator.database)
+    harness.wait_for(lambda: points(mediator, uuid) == 3, "the points of the restored file")
+
+
+def test_a_short_limit_survives_a_restart(new_mediator):
+    """After a hang the limit is a tenth until a job succeeds, restart or not."""
+    mediator = new_mediator().start()
+    uuid = mediator.add_vm(job_timeout_ms=20000)
+    mediator.kill()
+    with mediator.registry() as registry:
+        registry.execute(
+            "INSERT INTO faults (vm_uuid, at, kind, points) VALUES (?, ?, 'timeout', 3)",
+            (uuid, int(time.time())))
+    mediator.start()
+    device = mediator.connect(uuid)
+    assert device.call(wire.OP_SPIN, [3_000_000]).code == wire.TIMEOUT
+    assert history(mediator, uuid)[-1][2] == "limit 2000 ms"
+    device.works()
+    harness.wait_for(lambda: history(mediator, uuid)[-1][0] == "recovered", "the recovery")
+    mediator.kill()
+    mediator.start()
+    assert mediator.connect(uuid).call(wire.OP_SPIN, [3_000_000]).code == wire.OK
+
+
+# ---- Killed in the middle -------------------------------------------------------
 
 
 @pytest.mark.skipif("VGPU_SLOW" in os.environ, reason="too slow under this tool")

@@ -86,10 +86,10 @@ class Worker:
             raise EOFError("the worker has gone")
         return wire.unpack_worker(packet)
 
-    def done(self, job):
-        """The DONE of this job, which must be the next packet: (packet, response)."""
+    def done(self, job, type_=wire.WORKER_DONE):
+        """The end of this job, which must be the next packet: (packet, response)."""
         packet = self.receive()
-        assert packet.type == wire.WORKER_DONE
+        assert packet.type == type_
         assert packet.job == job
         response = wire.decode_response(packet.payload)
         assert response.status == packet.code
@@ -290,7 +290,7 @@ def test_cuda_fault_takes_the_jobs_behind_it_along(options):
         answered = 2
         with pytest.raises(EOFError):
             while True:
-                packet, _ = worker.done(answered)
+                packet, _ = worker.done(answered, wire.WORKER_LOST)
                 assert (packet.code, packet.detail) == (wire.CUDA, 700)
                 answered += 1
         assert answered > 2
@@ -324,7 +324,8 @@ def test_a_launch_that_fails_concerns_its_job_only():
 def test_a_launch_that_finds_the_context_dead_ends_the_worker():
     env = environment(kernel="vgpu_add", then=719)
     with start("cuda", env=env) as worker:
-        packet, _ = worker.call(wire.OP_CUDA_KERNEL, [1, 2])
+        worker.send(1, wire.OP_CUDA_KERNEL, [1, 2])
+        packet, _ = worker.done(1, wire.WORKER_LOST)
         assert (packet.code, packet.detail) == (wire.CUDA, 719)
         assert worker.wait() == EXIT_CONTEXT_LOST
 

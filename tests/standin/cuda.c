@@ -44,7 +44,9 @@ enum {
 	INVALID_VALUE = 1,
 	OUT_OF_MEMORY = 2,
 	NO_DEVICE = 100,
+	ECC_UNCORRECTABLE = 214,
 	INVALID_PTX = 218,
+	NVLINK_UNCORRECTABLE = 220,
 	OPERATING_SYSTEM = 304,
 	NOT_FOUND = 500,
 	NOT_READY = 600,
@@ -514,6 +516,13 @@ int cuEventElapsedTime(float *ms, struct event *from, struct event *to)
 	return context_error();
 }
 
+/* Whether the context is lost with this error. */
+static bool is_sticky(int error)
+{
+	return error == ECC_UNCORRECTABLE || error == NVLINK_UNCORRECTABLE ||
+	       (error >= ILLEGAL_ADDRESS && error != OUT_OF_RESOURCES);
+}
+
 /* What the environment asks of this launch; 0 for nothing. */
 static int misbehave(const struct kernel *kernel)
 {
@@ -539,7 +548,7 @@ static int misbehave(const struct kernel *kernel)
 		return pthread_join(late, NULL) == 0 ? SUCCESS : OPERATING_SYSTEM;
 	}
 	error = atoi(then);
-	if (error >= ILLEGAL_ADDRESS && error != OUT_OF_RESOURCES) {
+	if (is_sticky(error)) {
 		gpu.fault_error = error;
 		gpu.fault_ns = clock_monotonic_ns();
 	}

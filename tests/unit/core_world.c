@@ -121,24 +121,36 @@ void world_ready(struct world *world, uint32_t vm, uint64_t generation)
 
 void world_dead(struct world *world, uint32_t vm, uint64_t generation)
 {
-	core_worker_dead(world->core, world->now_ns, vm, generation);
+	core_worker_dead(world->core, world->now_ns, vm, generation, WORLD_DEATH_STATUS);
 	world_look(world);
 }
 
-int world_done(struct world *world, const struct core_action *sent, enum vgpu_code code,
-               uint32_t detail)
+static int bring_result(struct world *world, const struct core_action *sent, enum vgpu_code code,
+                        uint32_t detail, bool context_lost)
 {
 	const struct core_result result = {
 		.code = code,
 		.detail = detail,
 		.command = UINT32_MAX,
 		.gpu_time_ns = (uint64_t)MS,
+		.context_lost = context_lost,
 	};
 	int r = core_job_done(world->core, world->now_ns, sent->vm, sent->generation, sent->job,
 	                      &result);
 
 	world_look(world);
 	return r;
+}
+
+int world_done(struct world *world, const struct core_action *sent, enum vgpu_code code,
+               uint32_t detail)
+{
+	return bring_result(world, sent, code, detail, false);
+}
+
+void world_lost(struct world *world, const struct core_action *sent, uint32_t detail)
+{
+	assert_int_equal(bring_result(world, sent, VGPU_CODE_CUDA, detail, true), 0);
 }
 
 struct core_action world_expect(struct world *world, enum core_action_type type)
@@ -168,6 +180,31 @@ struct core_action world_expect_answer(struct world *world, uint64_t cookie, enu
 	assert_int_equal(action.cookie, cookie);
 	assert_int_equal(action.answer.code, code);
 	return action;
+}
+
+void world_stored(struct world *world, const struct core_store *store, bool stored)
+{
+	core_store_done(world->core, world->now_ns, store->ticket, stored);
+	world_look(world);
+}
+
+struct core_store world_expect_fault(struct world *world, enum core_fault fault)
+{
+	struct core_store store = world_expect(world, CORE_ACTION_STORE).store;
+
+	assert_int_equal(store.record, CORE_RECORD_FAULT);
+	assert_int_equal(store.fault, fault);
+	assert_true(store.at_ns <= world->now_ns);
+	assert_int_equal(store.count, 1);
+	return store;
+}
+
+struct core_store world_store_fault(struct world *world, enum core_fault fault)
+{
+	struct core_store store = world_expect_fault(world, fault);
+
+	world_stored(world, &store, true);
+	return store;
 }
 
 struct core_action world_expect_send(struct world *world, uint64_t cookie)

@@ -20,8 +20,9 @@
 #define S  NS_PER_SEC
 
 enum {
-	WORLD_ACTIONS = 4096, /* kept at once */
-	WORLD_JOBS = 4096,    /* submitted in all */
+	WORLD_ACTIONS = 4096,   /* kept at once */
+	WORLD_JOBS = 4096,      /* submitted in all */
+	WORLD_DEATH_STATUS = 9, /* of workers that die: killed by signal 9 */
 };
 
 struct world {
@@ -60,12 +61,22 @@ void world_dead(struct world *world, uint32_t vm, uint64_t generation);
 int world_done(struct world *world, const struct core_action *sent, enum vgpu_code code,
                uint32_t detail);
 
+/* The job has failed with that CUresult, and the worker's context with it. */
+void world_lost(struct world *world, const struct core_action *sent, uint32_t detail);
+/* What came of a STORE. */
+void world_stored(struct world *world, const struct core_store *store, bool stored);
+
 /* The next action, which must be of that type. */
 struct core_action world_expect(struct world *world, enum core_action_type type);
 void world_expect_nothing(struct world *world);
 /* An answer to @cookie, and nothing in its payload that is another's. */
 struct core_action world_expect_answer(struct world *world, uint64_t cookie, enum vgpu_code code);
 struct core_action world_expect_send(struct world *world, uint64_t cookie);
+
+/* The STORE of a fault that has just happened, and not more than one. */
+struct core_store world_expect_fault(struct world *world, enum core_fault fault);
+/* The same, and it is stored. */
+struct core_store world_store_fault(struct world *world, enum core_fault fault);
 
 /* START_WORKER is expected, and the worker becomes ready. Returns its generation. */
 uint64_t world_start_worker(struct world *world, uint32_t vm);

@@ -115,20 +115,20 @@ static void test_a_gpu_exception(void **state)
 	struct world *world = *state;
 	uint32_t vm = world_add_vm(world, NULL);
 	uint64_t generation, first, second;
-	struct core_action sent, store;
+	struct core_action sent;
+	struct core_store store;
 
 	generation = world_warm(world, vm);
 	first = world_submit(world, vm, 1);
 	second = world_submit(world, vm, 1);
 	sent = world_expect_send(world, first);
-	world_done(world, &sent, VGPU_CODE_CUDA, 700);
-	store = world_expect(world, CORE_ACTION_STORE);
-	assert_int_equal(store.store.fault, CORE_FAULT_GPU);
-	assert_int_equal(store.store.detail, 700);
-	assert_int_equal(store.store.points, 1);
-	assert_false(store.store.quarantine);
-	world_expect_answer(world, first, VGPU_CODE_CUDA);
+	world_lost(world, &sent, 700);
 	world_expect(world, CORE_ACTION_KILL_WORKER);
+	store = world_store_fault(world, CORE_FAULT_GPU);
+	assert_int_equal(store.detail, 700);
+	assert_int_equal(store.points, 1);
+	assert_false(store.quarantine);
+	world_expect_answer(world, first, VGPU_CODE_CUDA);
 	world_expect_nothing(world);
 	world_dead(world, vm, generation);
 	assert_true(world_start_worker(world, vm) > generation);
@@ -192,10 +192,10 @@ static void test_death_with_jobs_in_flight(void **state)
 		world_expect_send(world, cookies[i]);
 	world_expect_nothing(world);
 	world_dead(world, vm, generation);
-	assert_int_equal(world_expect(world, CORE_ACTION_STORE).store.fault, CORE_FAULT_DEATH);
-	world_expect_answer(world, cookies[0], VGPU_CODE_CUDA);
+	assert_int_equal(world_store_fault(world, CORE_FAULT_DEATH).detail, WORLD_DEATH_STATUS);
 	for (int i = 1; i < 4; i++)
 		world_expect_answer(world, cookies[i], VGPU_CODE_CONTEXT_LOST);
+	world_expect_answer(world, cookies[0], VGPU_CODE_CUDA);
 	world_start_worker(world, vm);
 	world_expect_send(world, cookies[4]);
 }
@@ -206,7 +206,7 @@ static void test_death_while_idle(void **state)
 	uint32_t vm = world_add_vm(world, NULL);
 
 	world_dead(world, vm, world_warm(world, vm));
-	assert_int_equal(world_expect(world, CORE_ACTION_STORE).store.fault, CORE_FAULT_DEATH);
+	world_store_fault(world, CORE_FAULT_DEATH);
 	world_expect_nothing(world);
 	assert_int_equal(world_stats(world, vm).worker, CORE_WORKER_NONE);
 	world_submit(world, vm, 1);
@@ -247,7 +247,7 @@ static void test_death_before_ready(void **state)
 	/* One success, and the next trouble begins with the shortest pause again. */
 	world_pass(world, backoff_ns);
 	world_dead(world, vm, world_warm(world, vm));
-	world_expect(world, CORE_ACTION_STORE);
+	world_store_fault(world, CORE_FAULT_DEATH);
 	waiting[0] = world_submit(world, vm, 1);
 	world_dead(world, vm, world_expect(world, CORE_ACTION_START_WORKER).generation);
 	world_expect_answer(world, waiting[0], VGPU_CODE_UNAVAILABLE);
@@ -330,7 +330,7 @@ static void test_a_worker_that_survives_a_kill(void **state)
 	world_expect_send(world, hanging);
 	world_pass(world, world->config.job_timeout_ns);
 	world_expect(world, CORE_ACTION_KILL_WORKER);
-	world_expect(world, CORE_ACTION_STORE);
+	world_store_fault(world, CORE_FAULT_TIMEOUT);
 	world_expect_answer(world, hanging, VGPU_CODE_TIMEOUT);
 	world_expect_nothing(world);
 	world_pass(world, world->config.worker_kill_timeout_ns);

@@ -102,7 +102,7 @@ static void step(struct host *host)
 		if (!generation || hanger->reaped_ns > host->now_ns)
 			continue;
 		hanger->generation = 0;
-		core_worker_dead(host->core, host->now_ns, hanger->vm, generation);
+		core_worker_dead(host->core, host->now_ns, hanger->vm, generation, 0);
 		drain(host);
 	}
 	core_tick(host->core, host->now_ns);
@@ -174,7 +174,7 @@ static void test_one_fault_a_day_never_quarantines(void **state UNUSED)
 			generation = action.generation;
 			act(&host, &action);
 		}
-		core_worker_dead(host.core, host.now_ns, 0, generation);
+		core_worker_dead(host.core, host.now_ns, 0, generation, 0);
 		drain(&host);
 	}
 	core_vm_stats(host.core, host.now_ns, 0, &stats);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the core does not let through: refusals with their reasons and when to come
- * again, exact to the last one; and faults that lead to quarantine.
+ * again, exact to the last one.
  */
 #include "core_world.h"
 
@@ -257,7 +257,7 @@ static void test_gpu_seconds_move_along(void **state)
 	world_expect(world, CORE_ACTION_SEND_JOB);
 	world_pass(world, S);
 	world_expect(world, CORE_ACTION_KILL_WORKER);
-	world_expect(world, CORE_ACTION_STORE);
+	world_store_fault(world, CORE_FAULT_TIMEOUT);
 	world_expect(world, CORE_ACTION_ANSWER);
 	/* Five more seconds until it is gone; by then its place is on another GPU. */
 	world_pass(world, 4 * S);
@@ -325,192 +325,6 @@ static void test_room(void **state)
 	assert_true(core_vm_has_room(world->core, vm));
 }
 
-/* ---- Quarantine ----------------------------------------------------------------- */
-
-/* One worker's death after another, each a point. Returns the last STORE's ticket. */
-static struct core_store die(struct world *world, uint32_t vm, int times)
-{
-	struct core_action store = {.type = CORE_ACTION_STORE};
-
-	for (int i = 0; i < times; i++) {
-		uint64_t cookie = world_submit(world, vm, 1);
-		uint64_t generation = world_start_worker(world, vm);
-
-		world_expect_send(world, cookie);
-		world_dead(world, vm, generation);
-		store = world_expect(world, CORE_ACTION_STORE);
-		if (!store.store.quarantine)
-			world_expect_answer(world, cookie, VGPU_CODE_CUDA);
-	}
-	return store.store;
-}
-
-/* The answer of the job that brings it leaves after it is stored, and not before. */
-static void test_quarantine_is_stored_first(void **state)
-{
-	struct world *world = *state;
-	uint32_t vm = world_add_vm(world, NULL);
-	struct core_store store;
-	uint64_t waiting, later;
-
-	store = die(world, vm, 9);
-	assert_true(store.quarantine);
-	assert_int_equal(store.points, 1);
-	world_expect_nothing(world);
-	waiting = world_submit(world, vm, 1);
-	world_pass(world, 60 * S);
-	world_expect_nothing(world);
-	assert_int_equal(world_stats(world, vm).depth, 2);
-	core_store_done(world->core, world->now_ns, store.ticket + 1, true); /* of nobody */
-	world_look(world);
-	world_expect_nothing(world);
-	core_store_done(world->core, world->now_ns, store.ticket, true);
-	world_look(world);
-	world_expect_answer(world, 9, VGPU_CODE_CUDA);
-	world_expect_answer(world, waiting, VGPU_CODE_QUARANTINED);
-	world_expect_nothing(world);
-	assert_true(world_stats(world, vm).quarantined);
-	later = world_submit(world, vm, 1);
-	world_expect_answer(world, later, VGPU_CODE_QUARANTINED);
-	/* Only an operator ends it, and with it the points. */
-	world_pass(world, 60 * S);
-	refused(world, vm, VGPU_CODE_QUARANTINED, CORE_REFUSAL_QUARANTINE);
-	core_vm_set(world->core, world->now_ns, vm, &vm_settings_default, false);
-	world_look(world);
-	assert_int_equal(world_stats(world, vm).fault_score, 0);
-	die(world, vm, 8);
-	world_expect_nothing(world);
-	assert_false(world_stats(world, vm).quarantined);
-}
-
-/* If it cannot be stored the VM is quarantined all the same, and storing is tried again. */
-static void test_quarantine_that_cannot_be_stored(void **state)
-{
-	struct world *world = *state;
-	uint32_t vm = world_add_vm(world, NULL);
-	struct core_store store = die(world, vm, 9);
-	uint64_t before;
-
-	core_store_done(world->core, world->now_ns, store.ticket, false);
-	world_look(world);
-	world_expect_answer(world, 9, VGPU_CODE_CUDA);
-	refused(world, vm, VGPU_CODE_QUARANTINED, CORE_REFUSAL_QUARANTINE);
-	/* The registry, which does not know, does not lift it. */
-	core_vm_set(world->core, world->now_ns, vm, &vm_settings_default, false);
-	world_look(world);
-	refused(world, vm, VGPU_CODE_QUARANTINED, CORE_REFUSAL_QUARANTINE);
-	for (int attempt = 0; attempt < 3; attempt++) {
-		before = store.ticket;
-		world_pass(world, 60 * S);
-		store = world_expect(world, CORE_ACTION_STORE).store;
-		assert_int_equal(store.fault, CORE_FAULT_COUNT);
-		assert_true(store.quarantine && store.ticket > before);
-		world_expect_nothing(world);
-		core_store_done(world->core, world->now_ns, store.ticket, attempt == 2);
-		world_look(world);
-	}
-	world_pass(world, 3600 * S);
-	world_expect_nothing(world);
-	core_vm_set(world->core, world->now_ns, vm, &vm_settings_default, false);
-	world_look(world);
-	accepted(world, vm);
-}
-
-static void test_points_are_forgotten(void **state)
-{
-	struct world *world = *state;
-	uint32_t vm = world_add_vm(world, NULL);
-	int64_t window_ns = world->config.fault_window_ns;
-
-	/* Eight within the window is the most that is let pass, for ever. */
-	for (int i = 0; i < 40; i++) {
-		world_pass(world, window_ns / 8);
-		assert_false(die(world, vm, 1).quarantine);
-		assert_in_range(world_stats(world, vm).fault_score, 1, 8);
-	}
-	assert_int_equal(world_stats(world, vm).fault_score, 8);
-	assert_true(die(world, vm, 1).quarantine);
-}
-
-static void test_points_of_before(void **state)
-{
-	struct world *world = *state;
-	uint32_t vm = world_add_vm(world, NULL);
-	int64_t window_ns = world->config.fault_window_ns;
-
-	core_vm_restore_fault(world->core, vm, world->now_ns - 3 * window_ns, 9);
-	core_vm_restore_fault(world->core, vm, world->now_ns - window_ns + S, 5);
-	core_vm_restore_fault(world->core, vm, world->now_ns - S, 3);
-	assert_int_equal(world_stats(world, vm).fault_score, 8);
-	world_pass(world, S);
-	assert_int_equal(world_stats(world, vm).fault_score, 3);
-	assert_false(die(world, vm, 5).quarantine);
-	assert_true(die(world, vm, 1).quarantine);
-}
-
-static void test_timeouts_count_three(void **state)
-{
-	struct world *world = *state;
-	struct vm_settings settings = vm_settings_default;
-	uint32_t vm;
-
-	settings.job_timeout_ms = 10;
-	vm = world_add_vm(world, &settings);
-	for (int i = 1; i <= 3; i++) {
-		uint64_t cookie = world_submit(world, vm, 1), generation;
-		struct core_action store;
-
-		generation = world_start_worker(world, vm);
-		world_expect_send(world, cookie);
-		world_pass(world, 10 * MS);
-		world_expect(world, CORE_ACTION_KILL_WORKER);
-		store = world_expect(world, CORE_ACTION_STORE);
-		assert_int_equal(store.store.quarantine, i == 3);
-		if (i < 3)
-			world_expect_answer(world, cookie, VGPU_CODE_TIMEOUT);
-		world_expect_nothing(world);
-		world_dead(world, vm, generation);
-	}
-}
-
-/* An operator quarantines a VM that works: the queue is told, what runs may end. */
-static void test_quarantine_by_an_operator(void **state)
-{
-	struct world *world = *state;
-	uint32_t vm = world_add_vm(world, NULL);
-	uint64_t running, queued;
-	struct core_action sent;
-
-	world_warm(world, vm);
-	running = world_submit(world, vm, 1);
-	queued = world_submit(world, vm, 1);
-	sent = world_expect_send(world, running);
-	core_vm_set(world->core, world->now_ns, vm, &vm_settings_default, true);
-	world_look(world);
-	world_expect_answer(world, queued, VGPU_CODE_QUARANTINED);
-	world_expect_nothing(world);
-	world_done(world, &sent, VGPU_CODE_OK, 0);
-	world_expect_answer(world, running, VGPU_CODE_OK);
-	world_expect_nothing(world);
-}
-
-/* A VM removed while its quarantine is being stored goes when that is done. */
-static void test_removal_waits_for_the_store(void **state)
-{
-	struct world *world = *state;
-	uint32_t vm = world_add_vm(world, NULL);
-	struct core_store store = die(world, vm, 9);
-
-	core_vm_remove(world->core, world->now_ns, vm);
-	world_look(world);
-	world_expect_nothing(world);
-	core_store_done(world->core, world->now_ns, store.ticket, false);
-	world_look(world);
-	world_expect_answer(world, 9, VGPU_CODE_CUDA);
-	world_expect(world, CORE_ACTION_VM_GONE);
-	world_expect_nothing(world);
-}
-
 int main(void)
 {
 #define TEST(test)     cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -525,13 +339,6 @@ int main(void)
 		TWO_GPUS(test_gpu_seconds_move_along),
 		TEST(test_pool_disabled),
 		TEST(test_room),
-		TEST(test_quarantine_is_stored_first),
-		TEST(test_quarantine_that_cannot_be_stored),
-		TEST(test_points_are_forgotten),
-		TEST(test_points_of_before),
-		TEST(test_timeouts_count_three),
-		TEST(test_quarantine_by_an_operator),
-		TEST(test_removal_waits_for_the_store),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

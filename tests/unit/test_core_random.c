@@ -67,9 +67,14 @@ static void event_add(struct play *play)
 	assert_int_equal(
 		core_vm_add(play->core, play->now_ns, &vm->number, &settings, chance(play, 5), vm),
 		0);
-	if (chance(play, 30))
-		core_vm_restore_fault(play->core, vm->number, play->now_ns - NS_PER_SEC,
-		                      (int64_t)random_below(play, 6));
+	if (chance(play, 30)) {
+		const struct core_store record = {
+			.at_ns = play->now_ns - NS_PER_SEC,
+			.points = (int64_t)random_below(play, 6),
+		};
+
+		core_vm_restore(play->core, play->now_ns, vm->number, &record, 1);
+	}
 }
 
 static void event_remove(struct play *play)
@@ -131,6 +136,7 @@ static void finish_job(struct play *play, struct process *process, unsigned int 
 		.detail = detail,
 		.command = UINT32_MAX,
 		.gpu_time_ns = random_below(play, UINT64_C(1) << (8 + random_below(play, 50))),
+		.context_lost = detail != 0 && detail != 2,
 		.result = &record->result_given,
 	};
 	bool expected = !process->killed;
@@ -146,11 +152,12 @@ static void process_ends(struct play *play, struct process *process)
 	const struct process dead = *process;
 
 	process->vm = NULL;
-	core_worker_dead(play->core, play->now_ns, dead.vm->number, dead.generation);
+	core_worker_dead(play->core, play->now_ns, dead.vm->number, dead.generation, 9);
 }
 
 static void process_with_jobs(struct play *play, struct process *process)
 {
+	static const uint32_t losses[] = {700, 719, 214, 999};
 	unsigned int last = process->count - 1;
 
 	switch (random_below(play, 24)) {
@@ -158,7 +165,8 @@ static void process_with_jobs(struct play *play, struct process *process)
 		process_ends(play, process);
 		break;
 	case 1:
-		finish_job(play, process, 0, VGPU_CODE_CUDA, 700); /* an exception */
+		finish_job(play, process, 0, VGPU_CODE_CUDA,
+		           losses[random_below(play, ARRAY_LEN(losses))]);
 		break;
 	case 2:
 		finish_job(play, process, last, VGPU_CODE_CUDA, 2);
@@ -213,7 +221,7 @@ static void event_stale(struct play *play)
 			return;
 	}
 	core_worker_ready(play->core, play->now_ns, number, generation);
-	core_worker_dead(play->core, play->now_ns, number, generation);
+	core_worker_dead(play->core, play->now_ns, number, generation, 0);
 	assert_int_equal(
 		core_job_done(play->core, play->now_ns, number, generation, record->job, &result),
 		-ESTALE);
@@ -261,6 +269,16 @@ static void event_drain(struct play *play)
 	core_gpu_set_draining(play->core, play->now_ns, gpu, play->draining[gpu]);
 }
 
+static void event_hardware(struct play *play)
+{
+	uint32_t gpu = (uint32_t)random_below(play, GPUS);
+
+	if (chance(play, 50))
+		core_gpu_hardware_fault(play->core, play->now_ns, gpu);
+	else
+		core_gpu_set_faulty(play->core, play->now_ns, gpu, chance(play, 20));
+}
+
 /* Reservoir sampling: each job that there is with the same chance. */
 struct choice {
 	struct play *play;
@@ -305,6 +323,7 @@ static const struct {
 	{300, event_submit}, {600, event_process}, {150, event_time}, {40, event_store_done},
 	{12, event_add},     {3, event_remove},    {10, event_set},   {10, event_client_gone},
 	{4, event_config},   {4, event_drain},     {8, event_cancel}, {10, event_stale},
+	{1, event_hardware},
 };
 
 static void something_happens(struct play *play)

@@ -41,7 +41,8 @@ static void test_a_job_over_its_limit(void **state)
 	struct world *world = *state;
 	struct vm_settings settings = vm_settings_default;
 	uint64_t generation, hanging, queued;
-	struct core_action sent, store;
+	struct core_action sent;
+	struct core_store store;
 	uint32_t vm;
 
 	settings.job_timeout_ms = 500;
@@ -54,9 +55,9 @@ static void test_a_job_over_its_limit(void **state)
 	world_expect_nothing(world);
 	world_pass(world, 1);
 	world_expect(world, CORE_ACTION_KILL_WORKER);
-	store = world_expect(world, CORE_ACTION_STORE);
-	assert_int_equal(store.store.fault, CORE_FAULT_TIMEOUT);
-	assert_int_equal(store.store.points, 3);
+	store = world_store_fault(world, CORE_FAULT_TIMEOUT);
+	assert_int_equal(store.points, 3);
+	assert_int_equal(store.detail, 500);
 	world_expect_answer(world, hanging, VGPU_CODE_TIMEOUT);
 	world_expect_nothing(world);
 	/* An answer from the dead. */
@@ -93,7 +94,7 @@ static void test_whose_limit(void **state)
 		world_expect_nothing(world);
 		world_pass(world, 1);
 		world_expect(world, CORE_ACTION_KILL_WORKER);
-		world_expect(world, CORE_ACTION_STORE);
+		world_store_fault(world, CORE_FAULT_TIMEOUT);
 		world_expect_answer(world, cookie, VGPU_CODE_TIMEOUT);
 		world_dead(world, vm, world_stats(world, vm).worker ? (uint64_t)i + 1 : 0);
 	}
@@ -110,7 +111,7 @@ static void hang(struct world *world, uint32_t vm, int64_t limit_ns)
 	world_expect_nothing(world);
 	world_pass(world, 1);
 	world_expect(world, CORE_ACTION_KILL_WORKER);
-	world_expect(world, CORE_ACTION_STORE);
+	world_store_fault(world, CORE_FAULT_TIMEOUT);
 	world_expect_answer(world, cookie, VGPU_CODE_TIMEOUT);
 	world_dead(world, vm, generation);
 }
@@ -121,6 +122,7 @@ static void test_a_short_limit_after_a_timeout(void **state)
 	struct world *world = *state;
 	struct vm_settings settings = vm_settings_default;
 	struct core_action sent;
+	struct core_store store;
 	uint64_t cookie, generation;
 	uint32_t vm;
 
@@ -135,7 +137,10 @@ static void test_a_short_limit_after_a_timeout(void **state)
 	sent = world_expect_send(world, cookie);
 	world_pass(world, 2 * S);
 	world_done(world, &sent, VGPU_CODE_OK, 0);
+	store = world_expect(world, CORE_ACTION_STORE).store;
+	assert_int_equal(store.record, CORE_RECORD_RECOVERED);
 	world_expect_answer(world, cookie, VGPU_CODE_OK);
+	world_stored(world, &store, true);
 	world_pass(world, world->config.worker_idle_ns);
 	world_expect(world, CORE_ACTION_STOP_WORKER);
 	world_dead(world, vm, generation);
@@ -217,7 +222,9 @@ static int64_t hang_beside(struct world *world, int64_t job_ns, int64_t pause_ns
 		world_pass(world, pause_ns);
 	}
 	assert_int_equal(world_expect(world, CORE_ACTION_KILL_WORKER).vm, hung);
-	world_expect(world, CORE_ACTION_STORE);
+	world_store_fault(world, CORE_FAULT_TIMEOUT);
+	if (world->actions[world->first].type == CORE_ACTION_SEND_JOB)
+		assert_int_equal(world_expect(world, CORE_ACTION_SEND_JOB).vm, light);
 	world_expect_answer(world, hanging, VGPU_CODE_TIMEOUT);
 	return world->now_ns - began_ns;
 }
@@ -284,7 +291,9 @@ static void test_answers_out_of_order(void **state)
 	assert_int_equal(world->now_ns - began_ns, S);
 	assert_true(next > 3);
 	world_expect(world, CORE_ACTION_KILL_WORKER);
-	world_expect(world, CORE_ACTION_STORE);
+	world_store_fault(world, CORE_FAULT_TIMEOUT);
+	if (second_sent)
+		world_expect_answer(world, cookies[next], VGPU_CODE_CONTEXT_LOST);
 	world_expect_answer(world, cookies[0], VGPU_CODE_TIMEOUT);
 }
 

@@ -123,7 +123,7 @@ static void test_removal_with_a_hang(void **state)
 	world_expect_nothing(world);
 	world_pass(world, world->config.job_timeout_ns);
 	world_expect(world, CORE_ACTION_KILL_WORKER);
-	world_expect(world, CORE_ACTION_STORE);
+	world_store_fault(world, CORE_FAULT_TIMEOUT);
 	world_expect_answer(world, hanging, VGPU_CODE_TIMEOUT);
 	world_dead(world, vm, generation);
 	world_expect(world, CORE_ACTION_VM_GONE);
@@ -141,7 +141,7 @@ static void test_stale_events(void **state)
 	cookie = world_submit(world, vm, 1);
 	first = world_expect_send(world, cookie);
 	world_dead(world, vm, old);
-	world_expect(world, CORE_ACTION_STORE);
+	world_store_fault(world, CORE_FAULT_DEATH);
 	world_expect_answer(world, cookie, VGPU_CODE_CUDA);
 	core_vm_remove(world->core, world->now_ns, vm);
 	world_look(world);

@@ -145,20 +145,32 @@ static void expect_ready(struct fixture *f)
 	assert_string_equal(device.name, "scripted device");
 }
 
-static void expect_done(struct fixture *f, uint64_t job, uint32_t code, uint32_t word)
+static void expect_end(struct fixture *f, enum worker_msg_type type, uint64_t job, uint32_t code,
+                       uint32_t word)
 {
 	uint8_t packet[WORKER_MSG_MAX_BYTES];
 	struct response_view response;
 	struct worker_msg msg;
 
 	receive(f, packet, &msg);
-	assert_int_equal(msg.type, WORKER_MSG_DONE);
+	assert_int_equal(msg.type, type);
 	assert_int_equal(msg.job, job);
 	assert_int_equal(msg.code, code);
 	assert_int_equal(response_decode(&response, msg.payload, msg.payload_bytes, NULL), 0);
 	assert_int_equal(response.status, code);
 	assert_true(response.result_count >= 1);
 	assert_int_equal(response_result(&response, 0), word);
+}
+
+static void expect_done(struct fixture *f, uint64_t job, uint32_t code, uint32_t word)
+{
+	expect_end(f, WORKER_MSG_DONE, job, code, word);
+}
+
+/* The job has failed with the context. */
+static void expect_lost(struct fixture *f, uint64_t job, uint32_t word)
+{
+	expect_end(f, WORKER_MSG_LOST, job, VGPU_CODE_CUDA, word);
 }
 
 static void expect_nothing(struct fixture *f)
@@ -183,7 +195,7 @@ static void test_jobs_are_submitted_ahead_up_to_the_bound(void **state)
 		assert_int_equal(f->device.submitted[job - 1], job);
 		expect_done(f, job, VGPU_CODE_OK, (uint32_t)job);
 	}
-	expect_done(f, JOBS + 1, VGPU_CODE_CUDA, 719);
+	expect_lost(f, JOBS + 1, 719);
 	expect_nothing(f);
 }
 
@@ -203,7 +215,7 @@ static void test_refused_jobs_keep_their_place(void **state)
 	expect_done(f, 2, VGPU_CODE_UNSUPPORTED, 0);
 	expect_done(f, 3, VGPU_CODE_OK, 0);
 	expect_done(f, 4, VGPU_CODE_UNSUPPORTED, 0);
-	expect_done(f, 5, VGPU_CODE_CUDA, 700);
+	expect_lost(f, 5, 700);
 	expect_nothing(f);
 }
 
@@ -219,9 +231,9 @@ static void test_a_lost_context_fails_everything_in_flight(void **state)
 	assert_false(f->idle);
 	expect_ready(f);
 	expect_done(f, 1, VGPU_CODE_OK, 1);
-	expect_done(f, 2, VGPU_CODE_CUDA, 700);
+	expect_lost(f, 2, 700);
 	expect_done(f, 3, VGPU_CODE_UNSUPPORTED, 0);
-	expect_done(f, 4, VGPU_CODE_CUDA, 700);
+	expect_lost(f, 4, 700);
 }
 
 static void test_answers_survive_unread_packets(void **state)
@@ -234,7 +246,7 @@ static void test_answers_survive_unread_packets(void **state)
 	assert_int_equal(serve(f), WORKER_EXIT_CONTEXT_LOST);
 	close(TAKE_FD(f->worker));
 	expect_ready(f);
-	expect_done(f, 1, VGPU_CODE_CUDA, 719);
+	expect_lost(f, 1, 719);
 	expect_nothing(f);
 }
 

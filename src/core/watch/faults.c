@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "base/util.h"
+
 static void drop_oldest(struct fault_history *history)
 {
 	history->count--;
@@ -13,6 +15,10 @@ static void drop_oldest(struct fault_history *history)
 
 void fault_history_add(struct fault_history *history, int64_t at_ns, int64_t points)
 {
+	if (points == 0)
+		return;
+	if (history->count)
+		at_ns = max_i64(at_ns, history->entries[history->count - 1].at_ns);
 	if (history->count == FAULT_HISTORY_MAX) {
 		history->entries[1].points += history->entries[0].points;
 		drop_oldest(history);
@@ -31,6 +37,15 @@ int64_t fault_history_score(struct fault_history *history, int64_t now_ns, int64
 	for (uint32_t i = 0; i < history->count; i++)
 		score += history->entries[i].points;
 	return score;
+}
+
+int64_t fault_history_forgive(struct fault_history *history, int64_t since_ns)
+{
+	int64_t points = 0;
+
+	while (history->count && history->entries[history->count - 1].at_ns >= since_ns)
+		points += history->entries[--history->count].points;
+	return points;
 }
 
 void fault_history_clear(struct fault_history *history)

@@ -2,50 +2,112 @@
 /*
  * What faults lead to: points, and quarantine when they are too many.
  *
- * A quarantine is stored before the answer of the job that brought it leaves, so that
- * nobody can have seen it and find it forgotten after a crash. Until then that one
- * answer is held, nothing of the VM is granted, and what is submitted waits in its
- * queue. If storing fails, the VM is quarantined all the same, its answers leave, and
- * storing is tried again.
+ * Points are for what a VM's jobs do, never for hardware that fails: a fault brings none
+ * while the GPU is faulty or shortly after it showed a sign of it, and those of shortly
+ * before are forgiven. What is counted is stored first (records.c).
  */
-#include <assert.h>
-
 #include "base/units.h"
 #include "core/internal.h"
+#include "core/watch/exceptions.h"
 
-enum { STORE_AGAIN_S = 10 };
+/* ---- Points --------------------------------------------------------------------------- */
 
-static void push_store(struct core *core, struct vm *vm, enum core_fault fault, uint32_t detail,
-                       int64_t points, bool quarantine)
+/* Whether what happens on the VM's GPU now may be the hardware's doing. */
+static bool is_blameless(const struct core *core, const struct vm *vm)
 {
-	struct core_action *action = core_push_action(core, CORE_ACTION_STORE, vm);
+	const struct gpu *gpu = &core->gpus[vm->gpu];
 
-	action->store = (struct core_store){
-		.ticket = ++core->last_ticket,
+	return gpu->faulty || core->now_ns < gpu->blameless_until_ns;
+}
+
+static int64_t points_of(const struct core *core, const struct vm *vm, enum core_fault fault,
+                         uint32_t detail)
+{
+	if (is_blameless(core, vm))
+		return 0;
+	if (fault == CORE_FAULT_TIMEOUT)
+		return core->config.timeout_points;
+	if (fault == CORE_FAULT_GPU && !exception_is_the_jobs(detail))
+		return 0;
+	return core->config.fault_points;
+}
+
+static int64_t score(const struct core *core, struct vm *vm)
+{
+	return fault_history_score(&vm->history, core->now_ns, core->config.fault_window_ns);
+}
+
+void vm_fault(struct core *core, struct vm *vm, enum core_fault fault, uint32_t detail)
+{
+	struct core_store record = {
+		.record = CORE_RECORD_FAULT,
+		.at_ns = core->now_ns,
 		.fault = fault,
 		.detail = detail,
-		.points = points,
-		.quarantine = quarantine,
+		.count = 1,
+		.points = points_of(core, vm, fault, detail),
 	};
-	if (quarantine)
-		vm->quarantine_ticket = action->store.ticket;
-}
-
-bool vm_fault(struct core *core, struct vm *vm, enum core_fault fault, uint32_t detail)
-{
-	int64_t points = fault == CORE_FAULT_TIMEOUT ? core->config.timeout_points
-	                                             : core->config.fault_points;
-	bool quarantine;
 
 	vm->faults[fault]++;
-	fault_history_add(&vm->history, core->now_ns, points);
-	quarantine =
-		!vm->quarantined && !vm->quarantine_ticket &&
-		fault_history_score(&vm->history, core->now_ns, core->config.fault_window_ns) >=
-			core->config.quarantine_threshold;
-	push_store(core, vm, fault, detail, points, quarantine);
-	return quarantine;
+	fault_history_add(&vm->history, core->now_ns, record.points);
+	record.quarantine = record.points > 0 && !vm->quarantined && !records_quarantine(vm) &&
+	                    score(core, vm) >= core->config.quarantine_threshold;
+	if (record.quarantine)
+		vm->condemned_ns = core->now_ns;
+	if (fault == CORE_FAULT_TIMEOUT)
+		vm->short_limit |= !is_blameless(core, vm);
+	record_add_awaited(core, vm, &record);
 }
+
+void vm_success(struct core *core, struct vm *vm)
+{
+	const struct core_store record = {
+		.record = CORE_RECORD_RECOVERED,
+		.at_ns = core->now_ns,
+	};
+
+	if (!vm->short_limit)
+		return;
+	vm->short_limit = false;
+	record_add(core, vm, &record);
+}
+
+/* ---- What the registry says ---------------------------------------------------------------- */
+
+static void replay(struct vm *vm, const struct core_store *record)
+{
+	switch (record->record) {
+	case CORE_RECORD_FAULT:
+		fault_history_add(&vm->history, record->at_ns, record->points);
+		vm->short_limit |= record->fault == CORE_FAULT_TIMEOUT && record->points > 0;
+		break;
+	case CORE_RECORD_RECOVERED:
+		vm->short_limit = false;
+		break;
+	case CORE_RECORD_FORGIVEN:
+		fault_history_forgive(&vm->history, record->at_ns);
+		break;
+	}
+}
+
+void core_vm_restore(struct core *core, int64_t now_ns, uint32_t number,
+                     const struct core_store *records, size_t count)
+{
+	struct vm *vm = core_find_vm(core, number);
+
+	core_advance(core, now_ns);
+	fault_history_clear(&vm->history);
+	/* Timeouts without points do not tell, in the registry, whose doing they were. */
+	vm->short_limit &= core->config.timeout_points == 0;
+	for (size_t i = 0; i < count; i++)
+		replay(vm, &records[i]);
+	for (uint32_t i = 0; i < vm->records.count; i++)
+		replay(vm, &vm->records.entries[i]);
+	worker_settle(core, vm);
+	core_dispatch(core);
+}
+
+/* ---- Quarantine ---------------------------------------------------------------------------- */
 
 void vm_quarantine(struct core *core, struct vm *vm)
 {
@@ -57,7 +119,7 @@ void vm_quarantine(struct core *core, struct vm *vm)
 void vm_set_quarantined(struct core *core, struct vm *vm, bool quarantined)
 {
 	/* What the registry said before it has stored our own decision is out of date. */
-	if (vm->quarantine_ticket || vm->quarantined == quarantined)
+	if (records_quarantine(vm) || vm->quarantined == quarantined)
 		return;
 	if (quarantined) {
 		vm_quarantine(core, vm);
@@ -68,41 +130,41 @@ void vm_set_quarantined(struct core *core, struct vm *vm, bool quarantined)
 	fault_history_clear(&vm->history);
 }
 
-int64_t quarantine_settle(struct core *core, struct vm *vm)
-{
-	if (!vm->quarantine_ticket || vm->store_again_ns > core->now_ns)
-		return vm->quarantine_ticket ? vm->store_again_ns : SCHED_NEVER;
-	push_store(core, vm, CORE_FAULT_COUNT, 0, 0, true);
-	vm->store_again_ns = SCHED_NEVER;
-	return SCHED_NEVER;
-}
+/* ---- Hardware ------------------------------------------------------------------------------ */
 
-static struct vm *find_ticket(const struct core *core, uint64_t ticket)
+static void forgive(struct core *core, struct vm *vm, int64_t since_ns)
 {
-	for (uint32_t i = 0; i < core->vm_slots; i++) {
-		if (core->vms[i] && core->vms[i]->quarantine_ticket == ticket)
-			return core->vms[i];
-	}
-	return NULL;
-}
+	struct core_store record = {
+		.record = CORE_RECORD_FORGIVEN,
+		.at_ns = since_ns,
+		.points = fault_history_forgive(&vm->history, since_ns),
+	};
 
-void core_store_done(struct core *core, int64_t now_ns, uint64_t ticket, bool stored)
-{
-	struct vm *vm = find_ticket(core, ticket);
-
-	core_advance(core, now_ns);
-	if (!vm)
+	if (record.points == 0)
 		return;
-	if (stored)
-		vm->quarantine_ticket = 0;
-	else
-		vm->store_again_ns = core->now_ns + STORE_AGAIN_S * NS_PER_SEC;
-	vm_quarantine(core, vm);
-	worker_settle(core, vm);
+	record.quarantine = vm->condemned_ns >= since_ns;
+	record_add(core, vm, &record);
+}
+
+void core_gpu_hardware_fault(struct core *core, int64_t now_ns, uint32_t index)
+{
+	core_advance(core, now_ns);
+	core->gpus[index].blameless_until_ns = core->now_ns + CORE_HARDWARE_AFTER_S * NS_PER_SEC;
+	for (uint32_t i = 0; i < core->vm_slots; i++) {
+		if (core->vms[i] && core->vms[i]->gpu == index)
+			forgive(core, core->vms[i],
+			        core->now_ns - CORE_HARDWARE_BEFORE_S * NS_PER_SEC);
+	}
 	core_dispatch(core);
 }
 
-void core_vm_restore_fault(struct core *core, uint32_t number, int64_t at_ns, int64_t points)
+void core_gpu_set_faulty(struct core *core, int64_t now_ns, uint32_t index, bool faulty)
 {
-	fault_history_add(&core_find_vm(core, number)->history, at_ns, points);
+	struct gpu *gpu = &core->gpus[index];
+
+	core_advance(core, now_ns);
+	if (gpu->faulty == faulty)
+		return;
+	gpu->faulty = faulty;
+	core_gpu_hardware_fault(core, now_ns, index);
 }

@@ -11,8 +11,7 @@
  * against max_workers until it is reaped; a VM that finds no place waits in line until an
  * idle worker, or after a while a busy one, makes room for it.
  */
-#include <assert.h>
-
+#include "base/units.h"
 #include "core/internal.h"
 
 static bool has_jobs(const struct vm *vm)
@@ -23,7 +22,7 @@ static bool has_jobs(const struct vm *vm)
 /* Whether the VM should have a worker, were there a place for one. */
 static bool wants_worker(const struct core *core, const struct vm *vm)
 {
-	return vm->queued_count > 0 && !vm->removing && !vm->quarantine_ticket && !core->stopping &&
+	return vm->queued_count > 0 && !vm->removing && !vm->records.awaited && !core->stopping &&
 	       !core->gpus[vm->gpu].draining;
 }
 
@@ -67,7 +66,7 @@ void worker_kill(struct core *core, struct vm *vm)
 static bool unwanted(const struct core *core, const struct vm *vm)
 {
 	return vm->removing || core->stopping || vm->worker.evicted ||
-	       core->gpus[vm->gpu].draining || vm->quarantine_ticket;
+	       core->gpus[vm->gpu].draining || vm->records.awaited;
 }
 
 /* Whether @a is the better one to make room: idle before busy, then the longest so. */
@@ -174,8 +173,8 @@ static int64_t settle_running(struct core *core, struct vm *vm)
 	if (left_ns > 0)
 		return core->now_ns + left_ns;
 	worker_kill(core, vm);
-	jobs_fail_in_flight(core, vm, VGPU_CODE_TIMEOUT, vm_fault(core, vm, CORE_FAULT_TIMEOUT, 0));
-	vm->short_limit = true;
+	vm_fault(core, vm, CORE_FAULT_TIMEOUT, (uint32_t)(job_limit_ns(core, vm) / NS_PER_MS));
+	jobs_blame_oldest(core, vm, VGPU_CODE_TIMEOUT);
 	return SCHED_NEVER;
 }
 
@@ -261,7 +260,7 @@ void worker_settle(struct core *core, struct vm *vm)
 		state = vm->worker.state;
 		vm->deadline_ns = settle[state](core, vm);
 	} while (vm->worker.state != state);
-	vm->deadline_ns = min_i64(vm->deadline_ns, quarantine_settle(core, vm));
+	vm->deadline_ns = min_i64(vm->deadline_ns, records_settle(core, vm));
 	if (vm->deadline_ns == SCHED_NEVER)
 		heap_remove(&core->timers, &vm->timer);
 	else if (heap_contains(&vm->timer))
@@ -322,7 +321,8 @@ static void next_in_line(struct core *core)
 		worker_settle(core, first);
 }
 
-void core_worker_dead(struct core *core, int64_t now_ns, uint32_t number, uint64_t generation)
+void core_worker_dead(struct core *core, int64_t now_ns, uint32_t number, uint64_t generation,
+                      uint32_t status)
 {
 	struct vm *vm = find_worker(core, number, generation);
 	enum core_worker_state was;
@@ -339,8 +339,8 @@ void core_worker_dead(struct core *core, int64_t now_ns, uint32_t number, uint64
 	vm->worker.idle_since_ns = SCHED_NEVER;
 	vm->enabled = false;
 	if (was == CORE_WORKER_READY) {
-		jobs_fail_in_flight(core, vm, VGPU_CODE_CUDA,
-		                    vm_fault(core, vm, CORE_FAULT_DEATH, 0));
+		vm_fault(core, vm, CORE_FAULT_DEATH, status);
+		jobs_blame_oldest(core, vm, VGPU_CODE_CUDA);
 	}
 	core_policy(core)->vm_reaped(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
 	if (!vm->worker.was_ready)
