@@ -15,11 +15,8 @@ import pathlib
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "e2e"))
-
-import guest  # noqa: E402 (its directory is known only now)
-import host  # noqa: E402
+import guest
+import host
 
 NAMES = ("red", "blue")
 HANG_LIMIT_MS = 2000

@@ -22,6 +22,12 @@ die() {
 	exit 1
 }
 
+# The comment at the head of the tool is its help, and whoever sources this has it.
+if [ "${1-}" = --help ]; then
+	sed -n '4,/^[^#]/{/^#/!q; s/^# \{0,1\}//; p}' "$0"
+	exit
+fi
+
 need() {
 	command -v "$1" >/dev/null || die "$1 is missing: run tools/setup"
 }

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 BUILD = pathlib.Path(os.environ.get("VGPU_BUILD", ROOT / "build"))
 
 BOOT_TIMEOUT_S = 120
