@@ -109,14 +109,21 @@ static void end(struct stream *stream, int reason)
 	leave(stream);
 }
 
-static void update_reading(struct stream *stream)
+static bool may_read(const struct stream *stream)
 {
-	if (stream->ended || stream->dead)
-		return;
-	if (stream->paused || stream_congested(stream))
-		event_del(stream->readable);
-	else
-		event_add(stream->readable, NULL);
+	return !stream->paused && !stream_congested(stream);
+}
+
+static void start_reading(struct stream *stream)
+{
+	event_add(stream->readable, NULL);
+	watch(stream, false);
+}
+
+/* Only when something is there to be read: most pauses are over before. */
+static void stop_reading(struct stream *stream)
+{
+	event_del(stream->readable);
 	watch(stream, stream->paused);
 }
 
@@ -138,15 +145,20 @@ static void deliver(struct stream *stream)
 	if (!stream->paused && !stream->error && !stream_congested(stream) &&
 	    evbuffer_get_length(stream->input))
 		stream->ops->data(stream->owner, stream->input);
-	if (leave(stream))
-		update_reading(stream);
+	if (leave(stream) && !stream->ended && may_read(stream))
+		start_reading(stream);
 }
 
 static void on_readable(evutil_socket_t fd, short what UNUSED, void *arg)
 {
 	struct stream *stream = arg;
-	int n = evbuffer_read(stream->input, fd, STREAM_READ_BYTES);
+	int n;
 
+	if (!may_read(stream)) {
+		stop_reading(stream);
+		return;
+	}
+	n = evbuffer_read(stream->input, fd, STREAM_READ_BYTES);
 	if (n > 0)
 		deliver(stream);
 	else if (n == 0)
@@ -321,10 +333,13 @@ void stream_pause(struct stream *stream, bool paused)
 	if (stream->paused == paused)
 		return;
 	stream->paused = paused;
-	if (paused)
-		update_reading(stream);
-	else
+	if (!paused)
 		do_later(stream);
+}
+
+struct evbuffer *stream_input(struct stream *stream)
+{
+	return stream->input;
 }
 
 bool stream_flush(struct stream *stream)

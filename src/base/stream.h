@@ -64,6 +64,9 @@ void stream_write(struct stream *stream, const void *bytes, size_t length);
 /* Stops reading, or goes on and looks at what is there already. */
 void stream_pause(struct stream *stream, bool paused);
 
+/* What has been read and not taken, for an owner that goes on by itself. */
+struct evbuffer *stream_input(struct stream *stream);
+
 /* Sends what it can now. True when nothing is left. */
 bool stream_flush(struct stream *stream);
 

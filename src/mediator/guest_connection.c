@@ -209,15 +209,47 @@ static bool take_message(struct connection *connection, struct evbuffer *input)
 	return true;
 }
 
+static bool may_take(const struct connection *connection)
+{
+	return !connection->broken && !stream_congested(connection->stream);
+}
+
 static void on_data(void *owner, struct evbuffer *input)
 {
 	struct connection *connection = owner;
 
-	while (!connection->broken && !stream_congested(connection->stream) &&
-	       take_message(connection, input))
-		;
+	while (may_take(connection) && evbuffer_get_length(input)) {
+		/* Who it is stands in the first message where the socket does not tell. */
+		if (connection->port && !guest_line_may_take(connection->port)) {
+			guest_line_join(connection);
+			break;
+		}
+		if (!take_message(connection, input))
+			break;
+	}
 	if (connection->broken)
 		connection_end(connection);
+}
+
+bool guest_port_take(struct guest_port *port)
+{
+	struct connection *connection;
+	bool taken;
+
+	TAILQ_FOREACH (connection, &port->connections, link) {
+		taken = may_take(connection) &&
+		        take_message(connection, stream_input(connection->stream));
+		if (connection->broken) {
+			connection_end(connection);
+			return true;
+		}
+		if (taken) {
+			TAILQ_REMOVE(&port->connections, connection, link);
+			TAILQ_INSERT_TAIL(&port->connections, connection, link);
+			return true;
+		}
+	}
+	return false;
 }
 
 static void on_end(void *owner, int reason)

@@ -4,12 +4,14 @@
  *
  *   guest_server.c      ports: who may connect, and answers
  *   guest_connection.c  one connection and the messages on it
+ *   guest_line.c        whose messages are taken next
  */
 #ifndef MEDIATOR_GUEST_INTERNAL_H
 #define MEDIATOR_GUEST_INTERNAL_H
 
 #include <sys/queue.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #include <uthash.h>
 
@@ -44,6 +46,10 @@ struct guest_port {
 	struct connection_list connections;
 	uint32_t connection_count;
 	struct log_limit log_limit;
+	TAILQ_ENTRY(guest_port) line_link; /* in server.line */
+	bool in_line;                      /* it has sent more than it may at once */
+	struct timeval turn;               /* of the event loop, in which it has taken messages */
+	uint32_t taken;                    /* in that turn */
 };
 
 struct guest_server {
@@ -53,6 +59,8 @@ struct guest_server {
 	void *owner;
 	struct guest_limits limits;
 	TAILQ_HEAD(, guest_port) ports;
+	TAILQ_HEAD(, guest_port) line;
+	struct event *line_turn;
 	struct listener *legacy; /* or NULL */
 	struct connection_list unbound;
 	uint32_t unbound_count;
@@ -74,8 +82,20 @@ void guest_connection_add(struct guest_server *server, struct guest_port *port, 
 /* Takes it out of all lists and closes it. */
 void guest_connection_free(struct connection *connection);
 
+/* Takes one message that a connection of the port has read. False: none may be taken. */
+bool guest_port_take(struct guest_port *port);
+
 /* Sends a message of @length payload bytes. The connection is bound to a port. */
 void guest_connection_send(struct connection *connection, uint32_t type, uint32_t request_id,
                            const void *payload, size_t length);
+
+/* Whether another message of the VM may be taken at once; counts it. */
+bool guest_line_may_take(struct guest_port *port);
+
+/* Its VM has sent more: it is not read from until the line has taken what there is. */
+void guest_line_join(struct connection *connection);
+void guest_line_leave(struct guest_port *port);
+
+int guest_line_init(struct guest_server *server);
 
 #endif

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <event2/event.h>
+
 #include "base/clock.h"
 #include "base/listener.h"
 #include "mediator/guest_internal.h"
@@ -99,6 +101,7 @@ void guest_port_retire(struct guest_port *port)
 	struct connection *connection;
 
 	listener_free(TAKE_PTR(port->listener));
+	guest_line_leave(port);
 	TAILQ_FOREACH (connection, &port->connections, link)
 		stream_pause(connection->stream, true);
 }
@@ -113,6 +116,7 @@ void guest_port_close(struct guest_port *port)
 		stream_flush(connection->stream);
 		guest_connection_free(connection);
 	}
+	guest_line_leave(port);
 	listener_free(port->listener);
 	TAILQ_REMOVE(&port->server->ports, port, link);
 	free(port->label);
@@ -123,7 +127,7 @@ void guest_port_resume(struct guest_port *port)
 {
 	struct connection *connection;
 
-	if (port->server->stopped)
+	if (port->server->stopped || port->in_line)
 		return;
 	TAILQ_FOREACH (connection, &port->connections, link)
 		stream_pause(connection->stream, false);
@@ -168,7 +172,9 @@ int guest_server_new(struct guest_server **out, struct event_base *base,
 	server->owner = owner;
 	TAILQ_INIT(&server->ports);
 	TAILQ_INIT(&server->unbound);
-	r = stream_group_new(&server->streams, base, STREAM_STALL_MS);
+	r = guest_line_init(server);
+	if (r == 0)
+		r = stream_group_new(&server->streams, base, STREAM_STALL_MS);
 	if (r < 0)
 		return r;
 	*out = TAKE_PTR(server);
@@ -187,6 +193,8 @@ void guest_server_free(struct guest_server *server)
 	while ((connection = TAILQ_FIRST(&server->unbound)))
 		guest_connection_free(connection);
 	listener_free(server->legacy);
+	if (server->line_turn)
+		event_free(server->line_turn);
 	stream_group_free(server->streams);
 	free(server);
 }

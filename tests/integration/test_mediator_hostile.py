@@ -12,6 +12,7 @@ import json
 import os
 import random
 import select
+import signal
 import socket
 import struct
 import tempfile
@@ -277,6 +278,33 @@ def test_a_peer_that_goes_while_its_queue_is_full(new_mediator):
         os.kill(mediator.worker_pid(uuid), 9)
         harness.wait_for(lambda: mediator.vm_status(uuid)["queue_depth"] == 0, "an empty queue")
         assert mediator.vm_status(uuid)["jobs_done"] == done
+
+
+def test_a_single_request_passes_a_flood(mediator):
+    """
+    What four VMs have sent on all their connections before it is taken a few at a time, so
+    that the names of jobs, given one after the other, show how many came first.
+    """
+    *floods, light = mediator.add_vms(*range(1, 6))
+    devices = [mediator.connect(uuid) for uuid in floods for _ in range(CONNECTIONS_MAX)]
+    last = mediator.connect(light)
+    last.works()
+    first_id = mediator.vm_status(light)["jobs_done"]
+    for device in devices:
+        device.nothing_more()
+    mediator.signal(signal.SIGSTOP)
+    for device in devices:
+        device.submit_all({n: (wire.OP_HANG, []) for n in range(50)})
+    last.submit(wire.OP_HANG)
+    mediator.signal(signal.SIGCONT)
+    harness.wait_for(lambda: sum_of_jobs(mediator) == 4 * CONNECTIONS_MAX * 50 + 1, "all jobs")
+    [job] = [j["job"] for j in mediator.call("list-jobs")["jobs"] if j["vm_uuid"] == light]
+    assert job - first_id <= 4 * 4 + 16 + 1
+    mediator.kill()  # it would wait for the jobs
+
+
+def sum_of_jobs(mediator):
+    return sum(vm["queue_depth"] for vm in mediator.status()["vms"])
 
 
 def test_bytes_of_a_queue_are_bounded(new_mediator):
