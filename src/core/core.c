@@ -189,6 +189,7 @@ void core_advance(struct core *core, int64_t now_ns)
 
 void core_dispatch(struct core *core)
 {
+	places_settle(core);
 	for (uint32_t i = 0; i < core->config.gpu_count; i++) {
 		struct vm *vm;
 

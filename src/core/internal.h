@@ -16,10 +16,14 @@
 
 #include <sys/queue.h>
 
+#include "base/units.h"
 #include "core/core.h"
 #include "core/limit/limit.h"
 #include "core/schedule/heap.h"
 #include "core/watch/faults.h"
+
+/* A worker without a job for this long rests, and is the first to make room for others. */
+#define WORKER_REST_NS (20 * NS_PER_MS)
 
 enum job_state {
 	JOB_FREE,      /* in core.free_jobs */
@@ -54,7 +58,9 @@ struct worker {
 	uint32_t failed_starts;      /* in a row */
 	bool was_ready;              /* this generation has been READY */
 	bool stuck;                  /* killed long ago and still not reaped */
+	bool called_off;             /* killed while STARTING since nobody wants it any more */
 	bool evicted;                /* gets no more jobs, its place is wanted */
+	int64_t evicted_ns;          /* since when */
 	bool waits_for_place;        /* in core.waiting */
 };
 
@@ -150,6 +156,8 @@ struct core {
 	} pools[POOL_COUNT];
 	struct heap timers; /* of VMs, by deadline */
 	struct vm_list waiting;
+	uint32_t waiting_count;
+	bool line_changed;     /* places_settle() has something to do */
 	uint32_t worker_count; /* in any state but NONE */
 	uint32_t worker_bound; /* max_workers, or what there was when it was lowered */
 	uint64_t last_generation;
@@ -197,6 +205,17 @@ int64_t job_limit_ns(const struct core *core, const struct vm *vm);
 void worker_settle(struct core *core, struct vm *vm);
 /* Ends the VM's worker because of what a job of it did. */
 void worker_kill(struct core *core, struct vm *vm);
+
+/* places.c */
+/* Whether a worker may start for the VM now: there is a place, and nobody is before it. */
+bool place_is_free(const struct core *core, const struct vm *vm);
+/* Puts the VM in line, unless it is. Returns when to look again. */
+int64_t place_wait(struct core *core, struct vm *vm);
+void place_leave_line(struct core *core, struct vm *vm);
+/* The VM's worker is to end once it has no job in flight. */
+void place_evict(struct core *core, struct vm *vm);
+/* Starts who is next in line, and has others make room. At the end of every event. */
+void places_settle(struct core *core);
 
 /* records.c */
 void records_init(struct record_line *records);

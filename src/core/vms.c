@@ -143,7 +143,7 @@ void vm_place(struct core *core, struct vm *vm)
 	if (core->config.pools[vm->settings.pool].gpu_mask & (1u << vm->gpu))
 		return;
 	if (vm->worker.state != CORE_WORKER_NONE) {
-		vm->worker.evicted = true;
+		place_evict(core, vm);
 		return;
 	}
 	pay_budget(core, vm);

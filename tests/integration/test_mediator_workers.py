@@ -337,6 +337,20 @@ def test_vms_that_never_rest_make_room(new_mediator):
     assert not any(thread.is_alive() for thread in threads)
 
 
+def test_a_long_job_does_not_hold_up_the_line(new_mediator):
+    """Of two busy workers one hangs: the other, with short jobs without end, makes room."""
+    mediator = new_mediator().start(max_workers=2, overlap_max=4, job_timeout_ms=3_600_000)
+    long, short, late = mediator.add_vms(1, 2, 3)
+    hanging = mediator.connect(long)
+    hanging.works()
+    with harness.Neighbour(mediator, short):
+        hanging.submit(wire.OP_HANG)
+        harness.wait_for(lambda: mediator.vm_status(long)["in_flight"] == 1, "the hanging job")
+        mediator.connect(late).works()
+    os.kill(mediator.worker_pid(long), signal.SIGKILL)
+    assert hanging.answer().code == wire.CUDA
+
+
 def test_a_long_job_keeps_only_its_own_place(new_mediator):
     """Of two idle workers both make room when two VMs wait."""
     mediator = new_mediator().start(max_workers=2, overlap_max=4)

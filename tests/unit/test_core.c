@@ -279,6 +279,40 @@ static void test_a_start_that_takes_too_long(void **state)
 	assert_int_equal(world_stats(world, vm).faults[CORE_FAULT_DEATH], 0);
 }
 
+/* A worker that is ended while it starts, because nobody wants it any more, has not failed. */
+static void test_a_start_that_is_called_off(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	uint64_t cookie, generation;
+	uint32_t vm;
+
+	world->config.gpu_count = 2;
+	world->config.pools[1].gpu_mask = 2;
+	world_open(world);
+	vm = world_add_vm(world, &settings);
+	/* Another pool: the queue goes along, and nobody waits for a back-off. */
+	cookie = world_submit(world, vm, 1);
+	generation = world_expect(world, CORE_ACTION_START_WORKER).generation;
+	settings.pool = 1;
+	core_vm_set(world->core, world->now_ns, vm, &settings, false);
+	world_look(world);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	world_dead(world, vm, generation);
+	generation = world_expect(world, CORE_ACTION_START_WORKER).generation;
+	world_expect_nothing(world);
+	/* A drain: the queue is told that, and after it the next job starts a worker at once. */
+	core_gpu_set_draining(world->core, world->now_ns, 1, true);
+	world_look(world);
+	world_expect_answer(world, cookie, VGPU_CODE_RATE_LIMITED);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	world_dead(world, vm, generation);
+	world_expect(world, CORE_ACTION_GPU_DRAINED);
+	core_gpu_set_draining(world->core, world->now_ns, 1, false);
+	world_look(world);
+	world_warm(world, vm);
+}
+
 /* ---- Idle, asked to stop, stuck ------------------------------------------------- */
 
 static void test_an_idle_worker_is_stopped(void **state)
@@ -361,6 +395,7 @@ int main(void)
 		OPEN(test_death_while_idle),
 		OPEN(test_death_before_ready),
 		OPEN(test_a_start_that_takes_too_long),
+		CLOSED(test_a_start_that_is_called_off),
 		OPEN(test_an_idle_worker_is_stopped),
 		OPEN(test_a_worker_that_does_not_stop),
 		OPEN(test_a_worker_that_survives_a_kill),

@@ -22,6 +22,12 @@ static int setup(void **state)
 	return 0;
 }
 
+static int setup_closed(void **state)
+{
+	*state = world_new();
+	return 0;
+}
+
 static int teardown(void **state)
 {
 	world_free(*state);
@@ -35,41 +41,166 @@ static void limit_workers(struct world *world, uint32_t max)
 	world_look(world);
 }
 
-/* The worker that has been idle longest makes room, and whoever came first gets the place. */
+/* As long as it takes for an idle worker to count as one. */
+static void rest(struct world *world)
+{
+	world_pass(world, 20 * MS);
+	world_expect_nothing(world);
+}
+
+static void assert_stops(struct world *world, uint32_t vm)
+{
+	assert_int_equal(world_expect(world, CORE_ACTION_STOP_WORKER).vm, vm);
+}
+
+/* A job on a worker that is there, or starts now. */
+static void run_job(struct world *world, uint32_t vm, uint64_t cookie)
+{
+	struct core_action sent = world_expect_send(world, cookie);
+
+	assert_int_equal(sent.vm, vm);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect_answer(world, cookie, VGPU_CODE_OK);
+}
+
+/*
+ * The workers that have been idle longest make room, as many as wait and at once; whoever
+ * came first gets the first place.
+ */
 static void test_idle_workers_make_room(void **state)
 {
 	struct world *world = *state;
-	uint64_t generations[3];
-	struct core_action stop, start;
-	uint32_t vms[6];
+	uint64_t generations[4];
+	uint32_t vms[7];
 
-	limit_workers(world, 3);
+	limit_workers(world, 4);
 	for (size_t i = 0; i < ARRAY_LEN(vms); i++)
 		vms[i] = world_add_vm(world, NULL);
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 4; i++) {
 		generations[i] = world_warm(world, vms[i]);
 		world_pass(world, MS);
 	}
-	world_submit(world, vms[3], 1);
-	stop = world_expect(world, CORE_ACTION_STOP_WORKER);
-	assert_int_equal(stop.vm, vms[0]);
+	rest(world);
 	world_submit(world, vms[4], 1);
+	assert_stops(world, vms[0]);
+	world_submit(world, vms[5], 1);
+	assert_stops(world, vms[1]);
+	world_expect_nothing(world);
+	world_submit(world, vms[6], 1);
+	assert_stops(world, vms[2]);
 	/* The one that makes room has a job again: it queues up behind those who wait. */
 	world_submit(world, vms[0], 1);
+	world_expect_nothing(world);
 	world_dead(world, vms[0], generations[0]);
-	start = world_expect(world, CORE_ACTION_START_WORKER);
-	assert_int_equal(start.vm, vms[3]);
-	/* The next two get the places of the two that are still idle. */
-	for (int i = 1; i < 3; i++) {
-		if (world->count == 0)
-			world_pass(world, world->config.worker_patience_ns);
-		stop = world_expect(world, CORE_ACTION_STOP_WORKER);
-		assert_int_equal(stop.vm, vms[i]);
+	assert_int_equal(world_expect(world, CORE_ACTION_START_WORKER).vm, vms[4]);
+	assert_stops(world, vms[3]);
+	for (int i = 1; i < 4; i++) {
+		static const int next[] = {4, 5, 6, 0};
+
+		world_expect_nothing(world);
 		world_dead(world, vms[i], generations[i]);
-		start = world_expect(world, CORE_ACTION_START_WORKER);
-		assert_int_equal(start.vm, i == 1 ? vms[4] : vms[0]);
+		assert_int_equal(world_expect(world, CORE_ACTION_START_WORKER).vm, vms[next[i]]);
 	}
 	world_expect_nothing(world);
+}
+
+/* The worker that has just been started is not thrown away while others have rested for long. */
+static void test_a_fresh_worker_stays(void **state)
+{
+	struct world *world = *state;
+	uint32_t old[2], fresh, late;
+	uint64_t generations[2], cookie;
+
+	limit_workers(world, 2);
+	for (int i = 0; i < 2; i++) {
+		old[i] = world_add_vm(world, NULL);
+		generations[i] = world_warm(world, old[i]);
+	}
+	fresh = world_add_vm(world, NULL);
+	late = world_add_vm(world, NULL);
+	rest(world);
+	cookie = world_submit(world, fresh, 1);
+	world_submit(world, late, 1);
+	assert_stops(world, old[0]);
+	assert_stops(world, old[1]);
+	world_dead(world, old[0], generations[0]);
+	world_start_worker(world, fresh);
+	run_job(world, fresh, cookie);
+	rest(world);
+	world_dead(world, old[1], generations[1]);
+	assert_int_equal(world_expect(world, CORE_ACTION_START_WORKER).vm, late);
+}
+
+/* A program that waits for each answer has pauses, and keeps its worker for a while. */
+static void test_pauses_are_no_rest(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL), waiting = world_add_vm(world, NULL);
+	uint64_t generation = world_warm(world, vm), cookie;
+	int jobs = 0;
+
+	limit_workers(world, 1);
+	world_submit(world, waiting, 1);
+	for (; !world->count; jobs++) {
+		cookie = world_submit(world, vm, 1);
+		run_job(world, vm, cookie);
+		world_pass(world, 10 * MS);
+	}
+	assert_in_range(jobs, 95, 101);
+	assert_stops(world, vm);
+	world_dead(world, vm, generation);
+	assert_int_equal(world_expect(world, CORE_ACTION_START_WORKER).vm, waiting);
+}
+
+/*
+ * A long job that is asked to make room does not stop others from being asked: the first
+ * promise counts for a while only.
+ */
+static void test_a_long_job_does_not_hold_up_the_line(void **state)
+{
+	struct world *world = *state;
+	uint32_t vms[2], waiting;
+	uint64_t generations[2], jobs[2], queued, cookie;
+	struct core_action sent[2], start;
+
+	world->config.gpu_count = 2;
+	world->config.pools[1].gpu_mask = 2;
+	world_open(world);
+	limit_workers(world, 2);
+	for (int i = 0; i < 2; i++) {
+		struct vm_settings settings = vm_settings_default;
+
+		settings.pool = (uint32_t)i;
+		vms[i] = world_add_vm(world, &settings);
+		generations[i] = world_warm(world, vms[i]);
+		world_pass(world, MS);
+	}
+	waiting = world_add_vm(world, NULL);
+	for (int i = 0; i < 2; i++) {
+		jobs[i] = world_submit(world, vms[i], 1);
+		sent[i] = world_expect_send(world, jobs[i]);
+	}
+	queued = world_submit(world, vms[1], 1);
+	cookie = world_submit(world, waiting, 1);
+	world_pass(world, 2 * world->config.worker_patience_ns - 1);
+	world_expect_nothing(world);
+	/* The first goes on with its job, however long; the other one has short ones. */
+	world_pass(world, 1);
+	world_done(world, &sent[1], VGPU_CODE_OK, 0);
+	world_expect_answer(world, jobs[1], VGPU_CODE_OK);
+	assert_stops(world, vms[1]);
+	world_expect_nothing(world);
+	world_dead(world, vms[1], generations[1]);
+	world_start_worker(world, waiting);
+	world_done(world, &sent[0], VGPU_CODE_OK, 0);
+	world_expect_answer(world, jobs[0], VGPU_CODE_OK);
+	assert_stops(world, vms[0]);
+	run_job(world, waiting, cookie);
+	world_dead(world, vms[0], generations[0]);
+	start = world_expect(world, CORE_ACTION_START_WORKER);
+	assert_int_equal(start.vm, vms[1]);
+	world_ready(world, vms[1], start.generation);
+	world_expect_send(world, queued);
 }
 
 /* Busy workers make room too, though later, and between two of their jobs. */
@@ -110,6 +241,7 @@ static void test_busy_workers_make_room(void **state)
 	world_done(world, &sent, VGPU_CODE_OK, 0);
 	world_expect_answer(world, cookie, VGPU_CODE_OK);
 	/* And back again: the busy one's queue is as it was. */
+	world_pass(world, 20 * MS);
 	world_expect(world, CORE_ACTION_STOP_WORKER);
 	world_dead(world, waiting, start.generation);
 	start = world_expect(world, CORE_ACTION_START_WORKER);
@@ -132,6 +264,7 @@ static void test_a_stuck_worker_and_the_line(void **state)
 	world_warm(world, stuck);
 	world_pass(world, MS);
 	generation = world_warm(world, other);
+	rest(world);
 	/* It is chosen to make room, does not go, and is killed in vain. */
 	cookie = world_submit(world, third, 1);
 	assert_int_equal(world_expect(world, CORE_ACTION_STOP_WORKER).vm, stuck);
@@ -167,6 +300,7 @@ static void test_leaving_the_line(void **state)
 	world_expect_answer(world, gone, VGPU_CODE_CANCELLED);
 	world_done(world, &sent, VGPU_CODE_OK, 0);
 	world_expect_answer(world, running, VGPU_CODE_OK);
+	world_pass(world, 20 * MS);
 	world_expect(world, CORE_ACTION_STOP_WORKER);
 	world_dead(world, busy, generation);
 	world_start_worker(world, second);
@@ -189,8 +323,6 @@ static void test_more_places(void **state)
 	world_expect_nothing(world);
 	limit_workers(world, 10);
 	for (size_t i = ARRAY_LEN(vms) - 1; i-- > 0;) {
-		if (world->count == 0)
-			world_pass(world, world->config.worker_patience_ns);
 		start = world_expect(world, CORE_ACTION_START_WORKER);
 		assert_int_equal(start.vm, vms[i]);
 	}
@@ -207,25 +339,26 @@ static void test_fewer_places(void **state)
 	generations[0] = world_warm(world, first);
 	generations[1] = world_warm(world, second);
 	limit_workers(world, 1);
-	world_expect_nothing(world);
+	rest(world);
+	/* Both have to go before there is a place. */
 	world_submit(world, third, 1);
-	for (int i = 0; i < 2; i++) {
-		struct core_action stop;
-
-		if (world->count == 0)
-			world_pass(world, world->config.worker_patience_ns);
-		stop = world_expect(world, CORE_ACTION_STOP_WORKER);
-		world_expect_nothing(world);
-		world_dead(world, stop.vm, generations[stop.vm == second]);
-	}
+	assert_stops(world, first);
+	assert_stops(world, second);
+	world_dead(world, first, generations[0]);
+	world_expect_nothing(world);
+	world_dead(world, second, generations[1]);
 	assert_int_equal(world_expect(world, CORE_ACTION_START_WORKER).vm, third);
 }
 
 int main(void)
 {
-#define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define TEST(test)   cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define CLOSED(test) cmocka_unit_test_setup_teardown(test, setup_closed, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_idle_workers_make_room),
+		TEST(test_a_fresh_worker_stays),
+		TEST(test_pauses_are_no_rest),
+		CLOSED(test_a_long_job_does_not_hold_up_the_line),
 		TEST(test_busy_workers_make_room),
 		TEST(test_a_stuck_worker_and_the_line),
 		TEST(test_leaving_the_line),

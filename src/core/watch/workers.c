@@ -8,16 +8,10 @@
  *
  * worker_settle() is called after whatever happened to a VM: it does the step that is
  * due, if any, and leaves the time of the next one in vm.deadline_ns. A worker counts
- * against max_workers until it is reaped; a VM that finds no place waits in line until an
- * idle worker, or after a while a busy one, makes room for it.
+ * against max_workers until it is reaped; a VM that finds no place waits in line (places.c).
  */
 #include "base/units.h"
 #include "core/internal.h"
-
-static bool has_jobs(const struct vm *vm)
-{
-	return vm_depth(vm) > 0;
-}
 
 /* Whether the VM should have a worker, were there a place for one. */
 static bool wants_worker(const struct core *core, const struct vm *vm)
@@ -30,14 +24,6 @@ static void enter(struct core *core, struct vm *vm, enum core_worker_state state
 {
 	vm->worker.state = state;
 	vm->worker.since_ns = core->now_ns;
-}
-
-static void leave_line(struct core *core, struct vm *vm)
-{
-	if (vm->worker.waits_for_place) {
-		TAILQ_REMOVE(&core->waiting, vm, waiting_link);
-		vm->worker.waits_for_place = false;
-	}
 }
 
 static void enable(struct core *core, struct vm *vm, bool enabled)
@@ -69,78 +55,24 @@ static bool unwanted(const struct core *core, const struct vm *vm)
 	       core->gpus[vm->gpu].draining || vm->records.awaited;
 }
 
-/* Whether @a is the better one to make room: idle before busy, then the longest so. */
-static bool leaves_before(const struct vm *a, const struct vm *b)
-{
-	if (a->worker.idle_since_ns != b->worker.idle_since_ns)
-		return a->worker.idle_since_ns < b->worker.idle_since_ns;
-	return a->worker.since_ns < b->worker.since_ns;
-}
-
-/*
- * Asks a worker to make room: the one that has been idle longest; if all are busy and
- * @patience is over, the one that has been there longest, once its jobs in flight end.
- */
-static void evict(struct core *core, bool patience_over)
-{
-	struct vm *chosen = NULL;
-
-	for (uint32_t i = 0; i < core->vm_slots; i++) {
-		struct vm *vm = core->vms[i];
-
-		/* One that is stuck may never go: nobody waits for its place. */
-		if (!vm || vm->worker.state == CORE_WORKER_NONE || vm->worker.stuck)
-			continue;
-		if (vm->worker.evicted || vm->worker.state == CORE_WORKER_STOPPING)
-			return; /* a place is being made already */
-		if (vm->worker.state == CORE_WORKER_READY && (patience_over || !has_jobs(vm)) &&
-		    (!chosen || leaves_before(vm, chosen)))
-			chosen = vm;
-	}
-	if (chosen) {
-		chosen->worker.evicted = true;
-		worker_settle(core, chosen);
-	}
-}
-
-/* NONE, and no place for a worker: in line until somebody makes room. */
-static int64_t wait_for_place(struct core *core, struct vm *vm)
-{
-	int64_t patience_ns = core->config.worker_patience_ns;
-
-	if (!vm->worker.waits_for_place) {
-		vm->worker.waits_for_place = true;
-		vm->worker.since_ns = core->now_ns;
-		TAILQ_INSERT_TAIL(&core->waiting, vm, waiting_link);
-	}
-	evict(core, core->now_ns - vm->worker.since_ns >= patience_ns);
-	return core->now_ns + patience_ns;
-}
-
-static bool others_wait_longer(const struct core *core, const struct vm *vm)
-{
-	const struct vm *first = TAILQ_FIRST(&core->waiting);
-
-	return first && first != vm;
-}
-
 /* NONE: start if somebody wants it, there is a place, and no back-off runs. */
 static int64_t settle_none(struct core *core, struct vm *vm)
 {
-	if (!wants_worker(core, vm)) {
-		leave_line(core, vm);
+	bool wanted = wants_worker(core, vm);
+
+	if (wanted && core->now_ns >= vm->worker.start_not_before_ns && !place_is_free(core, vm))
+		return place_wait(core, vm);
+	place_leave_line(core, vm);
+	if (!wanted)
 		return SCHED_NEVER;
-	}
 	if (core->now_ns < vm->worker.start_not_before_ns)
 		return vm->worker.start_not_before_ns;
-	if (core->worker_count >= core->config.max_workers || others_wait_longer(core, vm))
-		return wait_for_place(core, vm);
-	leave_line(core, vm);
 	core->worker_count++;
 	core->gpus[vm->gpu].workers++;
 	vm->worker.generation = ++core->last_generation;
 	vm->worker.evicted = false;
 	vm->worker.was_ready = false;
+	vm->worker.called_off = false;
 	enter(core, vm, CORE_WORKER_STARTING);
 	core_push_action(core, CORE_ACTION_START_WORKER, vm);
 	return SCHED_NEVER;
@@ -150,7 +82,8 @@ static int64_t settle_starting(struct core *core, struct vm *vm)
 {
 	int64_t deadline_ns = vm->worker.since_ns + core->config.worker_start_timeout_ns;
 
-	if (core->now_ns < deadline_ns && !unwanted(core, vm))
+	vm->worker.called_off = unwanted(core, vm);
+	if (core->now_ns < deadline_ns && !vm->worker.called_off)
 		return deadline_ns;
 	worker_kill(core, vm);
 	return SCHED_NEVER;
@@ -197,7 +130,7 @@ static int64_t settle_budget(struct core *core, struct vm *vm)
 
 static int64_t settle_ready(struct core *core, struct vm *vm)
 {
-	int64_t budget_ns = settle_budget(core, vm);
+	int64_t budget_ns = settle_budget(core, vm), idle_ns;
 
 	if (vm->in_flight_count) {
 		vm->worker.idle_since_ns = SCHED_NEVER;
@@ -213,11 +146,16 @@ static int64_t settle_ready(struct core *core, struct vm *vm)
 	}
 	if (vm->worker.idle_since_ns == SCHED_NEVER)
 		vm->worker.idle_since_ns = core->now_ns;
-	if (TAILQ_EMPTY(&core->waiting) &&
-	    core->now_ns < vm->worker.idle_since_ns + core->config.worker_idle_ns)
-		return min_i64(budget_ns, vm->worker.idle_since_ns + core->config.worker_idle_ns);
-	stop(core, vm);
-	return SCHED_NEVER;
+	idle_ns = core->now_ns - vm->worker.idle_since_ns;
+	if (idle_ns >= core->config.worker_idle_ns) {
+		stop(core, vm);
+		return SCHED_NEVER;
+	}
+	/* From here on it can make room for others. */
+	if (idle_ns < WORKER_REST_NS)
+		return min_i64(budget_ns, vm->worker.idle_since_ns + WORKER_REST_NS);
+	core->line_changed = true;
+	return min_i64(budget_ns, vm->worker.idle_since_ns + core->config.worker_idle_ns);
 }
 
 static int64_t settle_stopping(struct core *core, struct vm *vm)
@@ -301,7 +239,7 @@ void core_worker_ready(struct core *core, int64_t now_ns, uint32_t number, uint6
 	core_dispatch(core);
 }
 
-/* A start that failed: what waited for it is told, and the next attempt waits longer. */
+/* A start that failed by itself: what waited for it is told, and the next attempt waits longer. */
 static void start_failed(struct core *core, struct vm *vm)
 {
 	int64_t backoff_ns = core->config.worker_backoff_min_ns;
@@ -311,14 +249,6 @@ static void start_failed(struct core *core, struct vm *vm)
 	vm->worker.failed_starts = (uint32_t)min_u64(vm->worker.failed_starts + 1, 32);
 	vm->worker.start_not_before_ns = core->now_ns + backoff_ns;
 	jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_UNAVAILABLE);
-}
-
-static void next_in_line(struct core *core)
-{
-	struct vm *first = TAILQ_FIRST(&core->waiting);
-
-	if (first)
-		worker_settle(core, first);
 }
 
 void core_worker_dead(struct core *core, int64_t now_ns, uint32_t number, uint64_t generation,
@@ -343,11 +273,11 @@ void core_worker_dead(struct core *core, int64_t now_ns, uint32_t number, uint64
 		jobs_blame_oldest(core, vm, VGPU_CODE_CUDA);
 	}
 	core_policy(core)->vm_reaped(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
-	if (!vm->worker.was_ready)
+	if (!vm->worker.was_ready && !vm->worker.called_off)
 		start_failed(core, vm);
 	core_gpu_check_drained(core, vm->gpu);
 	vm_place(core, vm);
-	next_in_line(core);
+	core->line_changed = true;
 	worker_settle(core, vm);
 	core_dispatch(core);
 }
