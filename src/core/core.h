@@ -153,7 +153,7 @@ struct core_result {
 	enum vgpu_code code;
 	uint32_t detail;
 	uint32_t command;
-	uint64_t gpu_time_ns; /* as the worker says: histograms only */
+	uint64_t gpu_time_ns; /* as the worker says; at most the time that it had the job counts */
 	bool context_lost;    /* and with it whatever else that worker has or gets */
 	void *result;
 };

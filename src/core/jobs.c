@@ -388,8 +388,8 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 		.code = result->code,
 		.detail = result->detail,
 		.command = result->command,
-		.gpu_time_us = (uint32_t)min_u64(result->gpu_time_ns / NS_PER_US, UINT32_MAX),
 	};
+	uint64_t gpu_time_ns;
 	struct job *job;
 	bool was_oldest;
 
@@ -400,10 +400,11 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 		return -ESTALE;
 	}
 	was_oldest = job == TAILQ_FIRST(&vm->in_flight);
-	vm->job_gpu_ns += result->gpu_time_ns;
+	gpu_time_ns = min_u64(result->gpu_time_ns, (uint64_t)(core->now_ns - job->sent_ns));
+	answer.gpu_time_us = (uint32_t)min_u64(gpu_time_ns / NS_PER_US, UINT32_MAX);
+	vm->job_gpu_ns += gpu_time_ns;
 	vm->executed++;
-	histogram_record(&core->pools[vm->settings.pool].execution,
-	                 (int64_t)min_u64(result->gpu_time_ns, INT64_MAX));
+	histogram_record(&core->pools[vm->settings.pool].execution, (int64_t)gpu_time_ns);
 	if (result->context_lost) {
 		context_is_lost(core, vm, job, &answer, result->result);
 	} else {

@@ -302,14 +302,14 @@ static void on_worker_ready(void *owner, uint32_t vm, uint64_t generation,
 	mediator_pump(mediator);
 }
 
-static void on_worker_done(void *owner, uint32_t vm, uint64_t generation, uint64_t job,
-                           const struct core_result *result)
+static int on_worker_done(void *owner, uint32_t vm, uint64_t generation, uint64_t job,
+                          const struct core_result *result)
 {
 	struct mediator *mediator = owner;
+	int r = core_job_done(mediator->core, clock_monotonic_ns(), vm, generation, job, result);
 
-	if (core_job_done(mediator->core, clock_monotonic_ns(), vm, generation, job, result) < 0)
-		free(result->result);
 	mediator_pump(mediator);
+	return r;
 }
 
 static void on_worker_dead(void *owner, uint32_t vm, uint64_t generation, int status)

@@ -40,6 +40,7 @@ struct process {
 	struct event *failed; /* made active when it could not be started */
 	struct worker_log *log;
 	bool ready;
+	bool start_failed;
 	int64_t since_ns;
 	bool expected; /* we asked it to end */
 	struct worker_device device;
@@ -80,8 +81,9 @@ static int on_ready_packet(struct process *process, const struct worker_msg *msg
 
 static int on_failed_packet(struct process *process, const struct worker_msg *msg)
 {
-	if (process->ready)
+	if (process->ready || process->start_failed)
 		return -EBADMSG;
+	process->start_failed = true;
 	log_error("%s cannot start: %.*s", process->name, (int)msg->payload_bytes,
 	          msg->payload ? (const char *)msg->payload : "");
 	return 0;
@@ -98,6 +100,7 @@ static int on_done_packet(struct process *process, const struct worker_msg *msg)
 		.context_lost = msg->type == WORKER_MSG_LOST,
 	};
 	struct response_view response;
+	int r;
 
 	if (!process->ready ||
 	    response_decode(&response, msg->payload, msg->payload_bytes, NULL) != VGPU_CODE_OK)
@@ -105,8 +108,12 @@ static int on_done_packet(struct process *process, const struct worker_msg *msg)
 	result.result = message_new(msg->payload, msg->payload_bytes);
 	if (!result.result)
 		return -ENOMEM;
-	host->ops->done(host->owner, process->vm, process->generation, msg->job, &result);
-	return 0;
+	r = host->ops->done(host->owner, process->vm, process->generation, msg->job, &result);
+	if (r == 0)
+		return 0;
+	free(result.result);
+	/* Its jobs are taken from it when it is to end; else it has to know which it has. */
+	return process->expected ? 0 : -EPROTO;
 }
 
 /* Reads one packet. Returns 1 for one handled, 0 for none there, or a negative errno. */
@@ -153,7 +160,9 @@ static void on_packet(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 		return;
 	if (r != -EPIPE && r != -ECONNRESET)
 		log_error("%s: %s: killed", process->name,
-		          r == -EBADMSG ? "it sent a malformed packet" : strerror(-r));
+		          r == -EBADMSG  ? "it sent a malformed packet"
+		          : r == -EPROTO ? "it answered a job that it does not have"
+		                         : strerror(-r));
 	/* A worker that closes its socket means to exit or is useless: see that it does. */
 	process_kill(process);
 }

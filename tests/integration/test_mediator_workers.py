@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -243,6 +244,54 @@ def test_no_worker_program(new_mediator, programs):
     (programs.directory / "vgpu-worker").unlink()
     said = new_mediator().refuses_to_start()
     assert f"{programs.directory}/vgpu-worker" in said and "No such file" in said
+
+
+# ---- Workers that were taken over -------------------------------------------
+
+
+def hostile(programs, what):
+    path = pathlib.Path(__file__).with_name("hostile_worker.py")
+    programs.script(f'exec {sys.executable} "{path}" {what} "$@"')
+
+
+@pytest.mark.parametrize(
+    "what, said",
+    [
+        ("invents", "it answered a job that it does not have: killed"),
+        ("repeats", "it answered a job that it does not have: killed"),
+        ("complains", "it sent a malformed packet: killed"),
+    ],
+)
+def test_a_worker_that_does_not_keep_to_the_protocol(new_mediator, programs, what, said):
+    """It is killed at once, which is a fault of its VM; nobody else notices."""
+    mediator = new_mediator().start(fault_points=0)
+    uuid, other = mediator.add_vms(1, 2)
+    mediator.connect(other).works()
+    hostile(programs, what)
+    with harness.Neighbour(mediator, other):
+        device = mediator.connect(uuid)
+        device.submit(wire.OP_CUDA_KERNEL, [100, 200])
+        mediator.says(said)
+        assert device.answer().code in (wire.OK, wire.CUDA, wire.UNAVAILABLE)
+        programs.works()
+        harness.wait_for(lambda: device.call(wire.OP_NOP).code == wire.OK, "a good worker")
+
+
+def test_a_worker_that_lies_about_time(new_mediator, programs):
+    """Nothing that is counted goes beyond what can be true."""
+    mediator = new_mediator().start()
+    uuid = mediator.add_vm()
+    hostile(programs, "exaggerates")
+    device = mediator.connect(uuid)
+    began = time.monotonic()
+    for _ in range(100):
+        device.works()
+    lasted = time.monotonic() - began
+    metrics = mediator.call("show-metrics")["text"]
+    for name in ("vgpu_gpu_job_seconds_total", "vgpu_execution_seconds_sum"):
+        values = [float(l.rsplit(" ", 1)[1]) for l in metrics.splitlines() if l.startswith(name)]
+        assert values and 0 < sum(values) <= lasted, (name, values)
+    assert mediator.vm_status(uuid)["charged_s"] <= lasted
 
 
 # ---- Places -----------------------------------------------------------------

@@ -70,6 +70,36 @@ static void test_one_job(void **state)
 	assert_int_equal(world_stats(world, vm).depth, 0);
 }
 
+/* What a worker says of time is believed as far as it can be true, and changes no bill. */
+static void test_a_worker_that_lies_about_time(void **state)
+{
+	static const uint64_t claims_ns[] = {0, 6 * MS, 7 * MS, INT64_MAX, UINT64_MAX};
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	struct core_pool_stats pool;
+
+	world_warm(world, vm);
+	core_pool_stats(world->core, 0, &pool);
+	for (size_t i = 0; i < ARRAY_LEN(claims_ns); i++) {
+		const struct core_result result = {.gpu_time_ns = claims_ns[i]};
+		uint64_t cookie = world_submit(world, vm, 1), told_ns = claims_ns[i] ? 6 * MS : 0;
+		struct core_action sent = world_expect_send(world, cookie), answer;
+		struct core_vm_stats before = world_stats(world, vm);
+		uint64_t recorded_ns = pool.execution->sum_ns;
+
+		world->now_ns += 6 * MS;
+		assert_int_equal(core_job_done(world->core, world->now_ns, vm, sent.generation,
+		                               sent.job, &result),
+		                 0);
+		world_look(world);
+		answer = world_expect_answer(world, cookie, VGPU_CODE_OK);
+		assert_int_equal(answer.answer.gpu_time_us, told_ns / NS_PER_US);
+		assert_int_equal(world_stats(world, vm).job_gpu_ns - before.job_gpu_ns, told_ns);
+		assert_int_equal(pool.execution->sum_ns - recorded_ns, told_ns);
+		assert_int_equal(world_stats(world, vm).charged_ns - before.charged_ns, 6 * MS);
+	}
+}
+
 static void test_fifo(void **state)
 {
 	struct world *world = *state;
@@ -387,6 +417,7 @@ int main(void)
 #define CLOSED(test) cmocka_unit_test_setup_teardown(test, setup_closed, teardown)
 	const struct CMUnitTest tests[] = {
 		OPEN(test_one_job),
+		OPEN(test_a_worker_that_lies_about_time),
 		OPEN(test_fifo),
 		OPEN(test_a_job_that_fails),
 		OPEN(test_a_gpu_exception),
