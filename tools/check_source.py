@@ -27,26 +27,31 @@ LAYERS = {
     "src/base": [],
     "src/proto": ["src/base/util.h", "include/vgpu"],
     "src/core": ["src/base/util.h", "src/base/units.h", "include/vgpu"],
-    "src/registry": ["src/base", "src/core", "include/vgpu"],
-    "src/mediator": ["src/base", "src/proto", "src/core", "src/registry", "include/vgpu"],
+    "src/settings": ["src/base/util.h", "src/core/vm_settings.h", "include/vgpu"],
+    "src/registry": ["src/base", "src/settings", "include/vgpu"],
+    "src/mediator": ["src/base", "src/proto", "src/core", "src/settings", "src/registry",
+                     "include/vgpu"],
     "src/worker": ["src/base", "src/proto", "include/vgpu"],
-    "src/admin": ["src/base", "src/core", "src/registry", "include/vgpu"],
+    "src/admin": ["src/base", "src/settings", "src/registry", "include/vgpu"],
     "src/guest": ["src/base/util.h", "src/base/units.h", "src/base/clock.h", "src/proto",
                   "include/vgpu"],
-    "src/sim": ["src/base", "src/core", "include/vgpu"],
+    "src/sim": ["src/base", "src/core", "src/settings", "include/vgpu"],
     "qemu": ["include/vgpu"],
     "include/vgpu": [],
 }
 
-# The core decides and never acts: no input, no output, no clock, no threads.
+# The core decides and never acts: no input, no output, no clock, no threads. It computes in
+# integers, which are the same everywhere.
 CORE_FORBIDDEN_HEADERS = re.compile(
     r"<(sys/socket|sys/epoll|sys/un|sys/wait|sys/stat|sys/mman|sys/ioctl|sys/timerfd|poll|fcntl|"
     r"unistd|signal|dirent|pthread|threads|spawn|netinet/.*|event2/.*|sqlite3|jansson|ini|time|"
-    r"sys/time)\.h>")
+    r"sys/time|math|float)\.h>")
 CORE_FORBIDDEN_CALLS = re.compile(
     r"\b(clock_gettime|clock_monotonic_ns|clock_realtime_s|gettimeofday|time|nanosleep|usleep|sleep|"
     r"fopen|fprintf|printf|puts|fputs|fwrite|fread|open|close|read|write|rand|random|getrandom)"
     r" ?\(")
+
+CORE_FORBIDDEN_TYPES = re.compile(r"\b(float|double)\b")
 
 SOURCE_SUFFIXES = {".c", ".h", ".S", ".py", ".ptx", ".sh", ".in"}
 COMMENT_START = re.compile(r"^(/\*|//|#)")
@@ -114,10 +119,12 @@ def check_layers():
 
 def check_core_line(name, number, line):
     if CORE_FORBIDDEN_HEADERS.search(line):
-        yield f"{name}:{number}: the core has no I/O, clock or threads: {line.strip()}"
+        yield f"{name}:{number}: the core has no I/O, clock, threads or fractions: {line.strip()}"
     code = re.sub(r'"(\\.|[^"\\])*"', '""', line)
     if not code.lstrip().startswith(("*", "/*", "#")) and CORE_FORBIDDEN_CALLS.search(code):
         yield f"{name}:{number}: the core must not call this: {line.strip()}"
+    if CORE_FORBIDDEN_TYPES.search(re.sub(r"/\*.*|^\s*\*.*", "", code)):
+        yield f"{name}:{number}: the core computes in integers: {line.strip()}"
 
 
 # ---- Licences -----------------------------------------------------------------

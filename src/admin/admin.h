@@ -42,14 +42,8 @@ enum option_id {
 	OPTION_VM_ID,
 	OPTION_NAME,
 	OPTION_ALLOW_CUBIN,
-	OPTION_WEIGHT, /* from here to OPTION_MEMORY_QUOTA as setting_fields[] */
-	OPTION_RATE,
-	OPTION_BURST,
-	OPTION_QUEUE_DEPTH,
-	OPTION_GPU_SECONDS,
-	OPTION_TIMEOUT,
-	OPTION_MEMORY_QUOTA,
-	OPTION_ENABLED,
+	OPTION_SETTINGS, /* that of setting i is this + i */
+	OPTION_ENABLED = OPTION_SETTINGS + SETTING_COUNT,
 	OPTION_REASON,
 	OPTION_PROMETHEUS,
 	OPTION_JOB,
@@ -57,7 +51,8 @@ enum option_id {
 	OPTION_COUNT,
 };
 
-#define OPTION_BIT(id) (UINT64_C(1) << OPTION_##id)
+#define OPTION_BIT(id)  (UINT64_C(1) << OPTION_##id)
+#define SETTING_BIT(id) (UINT64_C(1) << (OPTION_SETTINGS + SETTING_##id))
 
 struct admin;
 struct live_view; /* live.h */

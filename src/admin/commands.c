@@ -14,8 +14,10 @@
 #define ONE_VM   (BIT(VM_UUID) | BIT(VM_NAME))
 #define ANY_POOL (BIT(POOL) | BIT(POOL_ID))
 #define SOME_VMS (ONE_VM | BIT(ALL) | ANY_POOL)
-#define LIMITS   (BIT(RATE) | BIT(BURST) | BIT(QUEUE_DEPTH) | BIT(GPU_SECONDS))
-#define SETTINGS (BIT(WEIGHT) | LIMITS | BIT(TIMEOUT) | BIT(MEMORY_QUOTA))
+#define LIMITS                                                               \
+	(SETTING_BIT(RATE) | SETTING_BIT(BURST) | SETTING_BIT(QUEUE_DEPTH) | \
+	 SETTING_BIT(GPU_SECONDS))
+#define SETTINGS (SETTING_BIT(COUNT) - SETTING_BIT(WEIGHT))
 #define FIELDS   (ANY_POOL | BIT(PRIORITY) | BIT(VM_ID) | BIT(NAME) | BIT(ALLOW_CUBIN) | SETTINGS)
 
 static const char details_limits[] =
@@ -102,8 +104,8 @@ const struct command admin_commands[] = {
          .run = command_change_vms},
 	{.name = "set-weight",
          .summary = "Set the share of VMs",
-         .options = SOME_VMS | BIT(WEIGHT),
-         .needs = BIT(WEIGHT),
+         .options = SOME_VMS | SETTING_BIT(WEIGHT),
+         .needs = SETTING_BIT(WEIGHT),
          .run = command_change_vms,
          .pool_selects = true},
 	{.name = "show-weights",
@@ -125,14 +127,14 @@ const struct command admin_commands[] = {
          .pool_selects = true},
 	{.name = "set-timeout",
          .summary = "Set how long a job may run",
-         .options = SOME_VMS | BIT(TIMEOUT),
-         .needs = BIT(TIMEOUT),
+         .options = SOME_VMS | SETTING_BIT(TIMEOUT),
+         .needs = SETTING_BIT(TIMEOUT),
          .run = command_set_timeout,
          .details = details_timeout},
 	{.name = "set-memory-quota",
          .summary = "Set how much GPU memory VMs may hold",
-         .options = SOME_VMS | BIT(MEMORY_QUOTA),
-         .needs = BIT(MEMORY_QUOTA),
+         .options = SOME_VMS | SETTING_BIT(MEMORY_QUOTA),
+         .needs = SETTING_BIT(MEMORY_QUOTA),
          .run = command_change_vms,
          .pool_selects = true},
 	{.name = "quarantine-vm",

@@ -188,8 +188,7 @@ enum admin_exit command_metrics(struct admin *admin)
 
 enum admin_exit command_drain(struct admin *admin)
 {
-	const struct setting_field whole = {
-		.name = "gpu", .scale = 1, .max = 255, .zero_allowed = true};
+	const struct decimal whole = {.name = "gpu", .scale = 1, .max = 255, .zero_allowed = true};
 	const char *text = admin->values[OPTION_GPU];
 	const char *method = admin->command->name; /* drain or resume, there as here */
 	json_t *params = json_object(), *result = NULL;
@@ -197,7 +196,7 @@ enum admin_exit command_drain(struct admin *admin)
 	int64_t gpu = 0;
 	char by[64];
 
-	if (text && setting_parse(&gpu, &whole, text) < 0) {
+	if (text && decimal_parse(&gpu, &whole, text) < 0) {
 		json_decref(params);
 		return admin_fail(admin, ADMIN_USAGE, "--gpu=%s is no GPU; health numbers them",
 		                  text);
@@ -217,14 +216,14 @@ enum admin_exit command_drain(struct admin *admin)
 
 enum admin_exit command_cancel_job(struct admin *admin)
 {
-	const struct setting_field whole = {
+	const struct decimal whole = {
 		.name = "job", .scale = 1, .max = INT64_C(1) << 53, .zero_allowed = true};
 	const char *text = admin->values[OPTION_JOB];
 	json_t *result = NULL;
 	enum admin_exit status;
 	int64_t job;
 
-	if (setting_parse(&job, &whole, text) < 0)
+	if (decimal_parse(&job, &whole, text) < 0)
 		return admin_fail(admin, ADMIN_USAGE,
 		                  "--job=%s is no job; list-jobs shows those there are", text);
 	status = admin_call(admin, "cancel-job", json_pack("{s:I}", "job", (json_int_t)job),

@@ -178,17 +178,17 @@ static void tell_mediator(struct admin *admin)
 
 static bool settings_check(struct admin *admin, enum admin_exit *status)
 {
-	const struct setting_field seconds = {.name = "xe-timeout",
-	                                      .scale = 1000,
-	                                      .min = 1,
-	                                      .max = XE_TIMEOUT_MAX_S * INT64_C(1000)};
+	const struct decimal seconds = {.name = "xe-timeout",
+	                                .scale = 1000,
+	                                .min = 1,
+	                                .max = XE_TIMEOUT_MAX_S * INT64_C(1000)};
 	const char *text = admin->values[OPTION_XE_TIMEOUT];
 
 	if (admin_given(admin, OPTION_DB))
 		admin->db_path = admin->values[OPTION_DB];
 	if (admin_given(admin, OPTION_ADMIN_SOCKET))
 		admin->socket_path = admin->values[OPTION_ADMIN_SOCKET];
-	if (!text || setting_parse(&admin->xe_timeout_ms, &seconds, text) == 0)
+	if (!text || decimal_parse(&admin->xe_timeout_ms, &seconds, text) == 0)
 		return true;
 	*status = admin_fail(admin, ADMIN_USAGE,
 	                     "--xe-timeout=%s is no number of seconds from 0.001 to %d", text,

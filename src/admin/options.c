@@ -14,11 +14,14 @@
 	(OPTION_BIT(DB) | OPTION_BIT(ADMIN_SOCKET) | OPTION_BIT(JSON) | OPTION_BIT(XE_TIMEOUT) | \
 	 OPTION_BIT(HELP) | OPTION_BIT(VERSION))
 
-static const struct {
+struct option_row {
 	const char *name;
 	const char *argument; /* NULL = a flag */
 	const char *help;
-} option_rows[OPTION_COUNT] = {
+};
+
+/* All but those of settings, which have their own table. */
+static const struct option_row option_rows[OPTION_COUNT] = {
 	[OPTION_DB] = {"db", "FILE", "the registry (default /etc/vgpu/vgpu_config.db)"},
 	[OPTION_ADMIN_SOCKET] = {"admin-socket", "PATH",
                                  "the mediator's socket (default /run/vgpu/admin.sock)"},
@@ -36,13 +39,6 @@ static const struct {
 	[OPTION_NAME] = {"name", "NAME", "the name to keep in the registry"},
 	[OPTION_ALLOW_CUBIN] = {"allow-cubin", "yes|no",
                                 "may this VM load GPU machine code (default no)"},
-	[OPTION_WEIGHT] = {"weight", "W", "its share of the GPU, 1.00 to 100.00"},
-	[OPTION_RATE] = {"rate", "R", "jobs per second, 0 = no limit"},
-	[OPTION_BURST] = {"burst", "N", "jobs at once above the rate, 0 = one second's worth"},
-	[OPTION_QUEUE_DEPTH] = {"queue-depth", "N", "jobs accepted and unanswered, 0 = no limit"},
-	[OPTION_GPU_SECONDS] = {"gpu-seconds", "S", "GPU seconds per second up to 1, 0 = no limit"},
-	[OPTION_TIMEOUT] = {"timeout", "MS", "a job's limit in ms, 0 = the default"},
-	[OPTION_MEMORY_QUOTA] = {"memory-quota", "MIB", "GPU memory in MiB, 0 = no quota"},
 	[OPTION_ENABLED] = {"enabled", "yes|no", "does the pool take jobs"},
 	[OPTION_REASON] = {"reason", "TEXT", "why, for whoever looks later"},
 	[OPTION_PROMETHEUS] = {"prometheus", NULL, "exactly what /metrics serves"},
@@ -50,9 +46,19 @@ static const struct {
 	[OPTION_GPU] = {"gpu", "N", "the GPU, as health numbers it; needed if there are several"},
 };
 
+static struct option_row option_row(int option)
+{
+	const struct setting_field *field = &setting_fields[0];
+
+	if (option < OPTION_SETTINGS || option >= OPTION_SETTINGS + SETTING_COUNT)
+		return option_rows[option];
+	field += option - OPTION_SETTINGS;
+	return (struct option_row){field->number.name, field->argument, field->help};
+}
+
 const char *options_name(enum option_id option)
 {
-	return option_rows[option].name;
+	return option_row((int)option).name;
 }
 
 const struct command *options_find_command(const char *name)
@@ -67,14 +73,14 @@ const struct command *options_find_command(const char *name)
 static void help_options(FILE *to, uint64_t mask)
 {
 	for (int i = 0; i < OPTION_COUNT; i++) {
+		const struct option_row row = option_row(i);
 		char left[48];
 
 		if (!(mask & UINT64_C(1) << i))
 			continue;
-		snprintf(left, sizeof(left), "--%s%s%s", option_rows[i].name,
-		         option_rows[i].argument ? "=" : "",
-		         option_rows[i].argument ? option_rows[i].argument : "");
-		fprintf(to, "  %-30s %s\n", left, option_rows[i].help);
+		snprintf(left, sizeof(left), "--%s%s%s", row.name, row.argument ? "=" : "",
+		         row.argument ? row.argument : "");
+		fprintf(to, "  %-30s %s\n", left, row.help);
 	}
 }
 
@@ -116,11 +122,12 @@ static bool scan(struct admin *admin, int argc, char **argv, uint64_t mask, bool
 
 	memset(rows, 0, sizeof(rows));
 	for (int i = 0; i < OPTION_COUNT; i++) {
+		const struct option_row row = option_row(i);
+
 		if (mask & UINT64_C(1) << i)
-			rows[count++] = (struct option){.name = option_rows[i].name,
-			                                .has_arg = option_rows[i].argument
-			                                                   ? required_argument
-			                                                   : no_argument,
+			rows[count++] = (struct option){.name = row.name,
+			                                .has_arg = row.argument ? required_argument
+			                                                        : no_argument,
 			                                .val = i + 256};
 	}
 	optind = 0;

@@ -66,9 +66,9 @@ json_t *record_text(const char *text)
 
 static json_t *setting_to_json(const struct setting_field *field, int64_t stored)
 {
-	if (field->scale == 1)
+	if (field->number.scale == 1)
 		return json_integer(stored);
-	return json_real((double)stored / (double)field->scale);
+	return json_real(decimal_to_double(&field->number, stored));
 }
 
 json_t *record_vm(const struct registry_vm *vm)
@@ -82,9 +82,11 @@ json_t *record_vm(const struct registry_vm *vm)
 	json_object_set_new(record, "vm_id", json_integer(vm->vm_id));
 	json_object_set_new(record, "pool", json_string(pool));
 	json_object_set_new(record, "priority", json_string(priority_name(vm->settings.priority)));
-	for (const struct setting_field *field = setting_fields; field->name; field++)
-		json_object_set_new(record, field->column,
-		                    setting_to_json(field, setting_get(&vm->settings, field)));
+	for (size_t i = 0; i < SETTING_COUNT; i++)
+		json_object_set_new(
+			record, setting_fields[i].column,
+			setting_to_json(&setting_fields[i],
+		                        setting_get(&vm->settings, &setting_fields[i])));
 	json_object_set_new(record, "allow_cubin", json_boolean(vm->allow_cubin));
 	json_object_set_new(record, "quarantined", json_boolean(vm->quarantined));
 	json_object_set_new(record, "quarantine_reason", record_text(vm->quarantine_reason));
@@ -159,18 +161,18 @@ static enum admin_exit setting_from_option(struct admin *admin, size_t index,
                                            struct registry_vm_change *out)
 {
 	const struct setting_field *field = &setting_fields[index];
-	const char *text = admin->values[OPTION_WEIGHT + index];
+	const char *text = admin->values[OPTION_SETTINGS + index];
 	int64_t stored;
 	int r;
 
 	if (!text)
 		return ADMIN_DONE;
-	r = setting_parse(&stored, field, text);
+	r = decimal_parse(&stored, &field->number, text);
 	if (r < 0)
-		return admin_fail(admin, ADMIN_USAGE, "--%s=%s is %s; allowed is %s", field->name,
-		                  text,
+		return admin_fail(admin, ADMIN_USAGE, "--%s=%s is %s; allowed is %s",
+		                  field->number.name, text,
 		                  r == -ERANGE ? "out of range" : "not a number of the form wanted",
-		                  field->range);
+		                  field->number.range);
 	out->settings |= 1u << index;
 	setting_put(&out->values, field, stored);
 	return ADMIN_DONE;
@@ -178,12 +180,12 @@ static enum admin_exit setting_from_option(struct admin *admin, size_t index,
 
 static enum admin_exit vm_id_from_option(struct admin *admin, struct registry_vm_change *out)
 {
-	const struct setting_field whole = {
+	const struct decimal whole = {
 		.name = "vm-id", .scale = 1, .max = UINT32_MAX, .zero_allowed = true};
 	const char *text = admin->values[OPTION_VM_ID];
 	int64_t id;
 
-	if (setting_parse(&id, &whole, text) < 0)
+	if (decimal_parse(&id, &whole, text) < 0)
 		return admin_fail(admin, ADMIN_USAGE,
 		                  "--vm-id=%s is no whole number from 0 to %" PRIu32, text,
 		                  UINT32_MAX);
@@ -220,7 +222,7 @@ enum admin_exit record_change_from_options(struct admin *admin, struct registry_
 		out->name = admin->values[OPTION_NAME];
 		out->fields |= REGISTRY_FIELD_NAME;
 	}
-	for (size_t i = 0; status == ADMIN_DONE && setting_fields[i].name; i++)
+	for (size_t i = 0; status == ADMIN_DONE && i < SETTING_COUNT; i++)
 		status = setting_from_option(admin, i, out);
 	return status;
 }
@@ -243,7 +245,7 @@ static char *reason(const char *format, ...)
 
 static char *settings_from_json(const json_t *object, struct registry_vm_change *out)
 {
-	for (size_t i = 0; setting_fields[i].name; i++) {
+	for (size_t i = 0; i < SETTING_COUNT; i++) {
 		const struct setting_field *field = &setting_fields[i];
 		const json_t *value = json_object_get(object, field->column);
 		int64_t stored;
@@ -251,9 +253,9 @@ static char *settings_from_json(const json_t *object, struct registry_vm_change 
 		if (!value)
 			continue;
 		if (!json_is_number(value) ||
-		    setting_from_double(&stored, field, json_number_value(value)) < 0)
+		    decimal_from_double(&stored, &field->number, json_number_value(value)) < 0)
 			return reason("%s is out of range; allowed is %s", field->column,
-			              field->range);
+			              field->number.range);
 		setting_put(&out->values, field, stored);
 		out->settings |= 1u << i;
 	}

@@ -25,7 +25,7 @@
 #include "base/util.h"
 #include "core/count/histogram.h"
 #include "core/schedule/sched.h"
-#include "core/settings.h"
+#include "core/vm_settings.h"
 #include "vgpu/protocol.h"
 
 struct core;

@@ -11,6 +11,11 @@
 
 #include "core/internal.h"
 
+const struct vm_settings vm_settings_default = {
+	.priority = VGPU_PRIORITY_MEDIUM,
+	.weight_hundredths = 100,
+};
+
 int32_t core_claim(const struct vm_settings *settings)
 {
 	return (int32_t)(settings->weight_hundredths << settings->priority);

@@ -10,6 +10,7 @@
 
 #include "base/units.h"
 #include "base/util.h"
+#include "settings/decimal.h"
 
 enum kind {
 	KIND_INTEGER,
@@ -148,9 +149,9 @@ static int set_integer(struct config *config, const struct key *key, const char 
 static int set_percent(struct config *config, const struct key *key, const char *value,
                        struct config_error *error)
 {
-	static const struct setting_field fraction = {.scale = 100, .max = 100};
+	static const struct decimal fraction = {.scale = 100, .max = 100};
 
-	if (setting_parse(integer(config, key), &fraction, value) < 0)
+	if (decimal_parse(integer(config, key), &fraction, value) < 0)
 		return fail(error, key->name, value, "0.00 to 1.00");
 	return 0;
 }

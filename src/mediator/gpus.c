@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 #include "mediator/gpu_probe.h"
+#include "settings/settings.h"
 
 static void copy_text(char *to, const json_t *object, const char *key)
 {

@@ -35,8 +35,8 @@ static struct guest_identity identity_of(const struct vm_entry *entry)
 
 static bool same_settings(const struct vm_settings *a, const struct vm_settings *b)
 {
-	for (const struct setting_field *field = setting_fields; field->name; field++) {
-		if (setting_get(a, field) != setting_get(b, field))
+	for (size_t i = 0; i < SETTING_COUNT; i++) {
+		if (setting_get(a, &setting_fields[i]) != setting_get(b, &setting_fields[i]))
 			return false;
 	}
 	return a->priority == b->priority && a->pool == b->pool;

@@ -28,7 +28,7 @@ enum vm_column {
 	VM_COLUMN_QUARANTINE_REASON,
 	VM_COLUMN_QUARANTINE_BY,
 	VM_COLUMN_ERROR_COUNT,
-	VM_COLUMN_SETTINGS, /* the first of setting_fields[], which follow in their order */
+	VM_COLUMN_SETTINGS, /* that of setting i is this + i */
 };
 
 struct registry {

@@ -31,21 +31,21 @@ void registry_pools_clear(struct registry_pools *pools)
 
 static int pool_read_timeout(sqlite3_stmt *statement, struct registry_pool *pool)
 {
-	const struct setting_field *field = setting_find("timeout");
+	const struct decimal *limit = &setting_fields[SETTING_TIMEOUT].number;
 	int type = sqlite3_column_type(statement, POOL_COLUMN_TIMEOUT);
 	double value = sqlite3_column_double(statement, POOL_COLUMN_TIMEOUT);
 
 	if (type == SQLITE_NULL)
 		return 0;
 	if ((type == SQLITE_INTEGER || type == SQLITE_FLOAT) &&
-	    setting_from_double(&pool->job_timeout_ms, field, value) == 0)
+	    decimal_from_double(&pool->job_timeout_ms, limit, value) == 0)
 		return 0;
 	if (asprintf(&pool->problem,
 	             "pool %c: job_timeout_ms is %.40s, allowed is %s; repair it with "
 	             "vgpu-admin set-timeout",
 	             pool_letter(pool->pool),
 	             (const char *)sqlite3_column_text(statement, POOL_COLUMN_TIMEOUT),
-	             field->range) < 0) {
+	             limit->range) < 0) {
 		pool->problem = NULL;
 		return -ENOMEM;
 	}
@@ -147,12 +147,12 @@ int registry_pool_set_enabled(struct registry *registry, uint32_t pool, bool ena
 
 int registry_pool_set_timeout(struct registry *registry, uint32_t pool, int64_t job_timeout_ms)
 {
-	const struct setting_field *field = setting_find("timeout");
+	const struct decimal *limit = &setting_fields[SETTING_TIMEOUT].number;
 
-	if (job_timeout_ms != 0 && (job_timeout_ms < field->min || job_timeout_ms > field->max))
+	if (!decimal_allows(limit, job_timeout_ms))
 		return registry_fail(registry, REGISTRY_E_INVALID,
 		                     "timeout %" PRId64 " is out of range: %s", job_timeout_ms,
-		                     field->range);
+		                     limit->range);
 	return pool_set(registry,
 	                "UPDATE pools SET job_timeout_ms = ?1, updated_at = CURRENT_TIMESTAMP "
 	                "WHERE pool_id = ?2",

@@ -4,7 +4,7 @@
  * wrong with them. One SQLite file, shared by the mediator, the command line and
  * the tools of its first version, any of which may write it at any time.
  *
- * Values are validated by core/settings.h alone, when they are written and again
+ * Values are validated by the layer settings alone, when they are written and again
  * when they are read, because files are also edited by hand. A row that holds a bad
  * value is reported as it is and never changed or dropped: its VM is not served
  * until somebody repairs it, the others are.
@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 #include "base/util.h"
-#include "core/settings.h"
+#include "settings/settings.h"
 
 enum {
 	REGISTRY_VERSION = 4,           /* PRAGMA user_version */
@@ -159,7 +159,7 @@ enum registry_field {
 /* What to change; only what a bit names is looked at. */
 struct registry_vm_change {
 	uint32_t fields;   /* of enum registry_field */
-	uint32_t settings; /* bit i: setting_fields[i] */
+	uint32_t settings; /* bit i: enum setting i */
 	uint32_t vm_id;
 	const char *name; /* NULL = no name */
 	bool allow_cubin;

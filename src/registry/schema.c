@@ -6,7 +6,7 @@
  * columns, indexes and triggers are carried over as they are.
  *
  * Only the columns that version 0 gave a CHECK have one, as its tools expect. No other
- * gets one: core/settings.h is the judge of values, and a constraint here would make an
+ * gets one: the layer settings is the judge of values, and a constraint here would make an
  * upgrade fail where a bad row should be reported.
  */
 #include "registry/schema.h"
@@ -18,6 +18,8 @@
 #include <strings.h>
 
 #include "registry/copy.h"
+
+#define SETTING_COLUMN(id) (VM_COLUMN_SETTINGS + SETTING_##id)
 
 const struct schema_column schema_vm_columns[] = {
 	[VM_COLUMN_ID] = {"vm_id", "INTEGER NOT NULL UNIQUE", NULL, true},
@@ -38,15 +40,14 @@ const struct schema_column schema_vm_columns[] = {
 	[VM_COLUMN_QUARANTINE_REASON] = {"quarantine_reason", "TEXT", NULL, false},
 	[VM_COLUMN_QUARANTINE_BY] = {"quarantine_by", "TEXT", NULL, false},
 	[VM_COLUMN_ERROR_COUNT] = {"error_count", "INTEGER DEFAULT 0", "0", false},
-	/* As setting_fields[]; a unit test compares them. */
-	[VM_COLUMN_SETTINGS] = {"weight", "REAL DEFAULT 1.0", "1.0", false},
-	{"max_jobs_per_sec", "REAL DEFAULT 0", "0", false},
-	{"burst", "INTEGER DEFAULT 0", "0", false},
-	{"max_queue_depth", "INTEGER DEFAULT 0", "0", false},
-	{"gpu_seconds_per_sec", "REAL DEFAULT 0", "0", false},
-	{"job_timeout_ms", "INTEGER DEFAULT 0", "0", false},
-	{"memory_quota_mib", "INTEGER DEFAULT 0", "0", false},
-	{NULL, NULL, NULL, false},
+	[SETTING_COLUMN(WEIGHT)] = {"weight", "REAL DEFAULT 1.0", "1.0", false},
+	[SETTING_COLUMN(RATE)] = {"max_jobs_per_sec", "REAL DEFAULT 0", "0", false},
+	[SETTING_COLUMN(BURST)] = {"burst", "INTEGER DEFAULT 0", "0", false},
+	[SETTING_COLUMN(QUEUE_DEPTH)] = {"max_queue_depth", "INTEGER DEFAULT 0", "0", false},
+	[SETTING_COLUMN(GPU_SECONDS)] = {"gpu_seconds_per_sec", "REAL DEFAULT 0", "0", false},
+	[SETTING_COLUMN(TIMEOUT)] = {"job_timeout_ms", "INTEGER DEFAULT 0", "0", false},
+	[SETTING_COLUMN(MEMORY_QUOTA)] = {"memory_quota_mib", "INTEGER DEFAULT 0", "0", false},
+	[SETTING_COLUMN(COUNT)] = {NULL, NULL, NULL, false},
 };
 
 static const char schema_pools[] =

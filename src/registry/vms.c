@@ -105,17 +105,6 @@ static int64_t row_int(struct row *row, enum vm_column column, int64_t min, int6
 	return fallback;
 }
 
-/* The command that repairs each setting, in the order of setting_fields[]. */
-static const char *const repair_commands[] = {
-	"set-weight --weight",
-	"set-rate-limit --rate",
-	"set-rate-limit --burst",
-	"set-rate-limit --queue-depth",
-	"set-rate-limit --gpu-seconds",
-	"set-timeout --timeout",
-	"set-memory-quota --memory-quota",
-};
-
 static void row_setting(struct row *row, size_t index)
 {
 	const struct setting_field *field = &setting_fields[index];
@@ -126,11 +115,11 @@ static void row_setting(struct row *row, size_t index)
 
 	if (type != SQLITE_NULL &&
 	    ((type != SQLITE_INTEGER && type != SQLITE_FLOAT) ||
-	     setting_from_double(&stored, field, sqlite3_column_double(row->statement, column)) <
-	             0))
-		row_problem(row, "%s is %s, allowed is %s; repair it with vgpu-admin %s",
+	     decimal_from_double(&stored, &field->number,
+	                         sqlite3_column_double(row->statement, column)) < 0))
+		row_problem(row, "%s is %s, allowed is %s; repair it with vgpu-admin %s --%s",
 		            field->column, row_value(row, column, value, sizeof(value)),
-		            field->range, repair_commands[index]);
+		            field->number.range, field->command, field->number.name);
 	setting_put(&row->vm->settings, field, stored);
 }
 
@@ -206,7 +195,7 @@ static int row_read(sqlite3_stmt *statement, struct registry_vm *vm)
 	vm->quarantined_at_s = sqlite3_column_int64(statement, VM_COLUMN_QUARANTINE_AT);
 	vm->error_count =
 		row_int(&row, VM_COLUMN_ERROR_COUNT, 0, INT64_MAX, 0, "sqlite3, setting it to 0");
-	for (size_t i = 0; setting_fields[i].name; i++)
+	for (size_t i = 0; i < SETTING_COUNT; i++)
 		row_setting(&row, i);
 	return row.result;
 }
@@ -388,19 +377,13 @@ int registry_vm_rowid(struct registry *registry, const char *uuid, int64_t *rowi
 
 /* ---- Changing -------------------------------------------------------------------- */
 
-static int fail_setting(struct registry *registry, const struct setting_field *field,
-                        int64_t stored)
+static int fail_setting(struct registry *registry, const struct decimal *number, int64_t stored)
 {
 	char value[VALUE_TEXT_BYTES];
 
-	return registry_fail(registry, REGISTRY_E_INVALID, "%s %s is out of range: %s", field->name,
-	                     setting_format(value, sizeof(value), field, stored), field->range);
-}
-
-static bool setting_in_range(const struct setting_field *field, int64_t stored)
-{
-	return (stored == 0 && field->zero_allowed) ||
-	       (stored >= field->min && stored <= field->max);
+	return registry_fail(registry, REGISTRY_E_INVALID, "%s %s is out of range: %s",
+	                     number->name, decimal_format(value, sizeof(value), number, stored),
+	                     number->range);
 }
 
 static int change_check(struct registry *registry, const struct registry_vm_change *change)
@@ -412,11 +395,12 @@ static int change_check(struct registry *registry, const struct registry_vm_chan
 		return registry_fail(registry, REGISTRY_E_INVALID,
 		                     "priority %" PRIu32 " is none of low, medium and high",
 		                     change->values.priority);
-	for (size_t i = 0; setting_fields[i].name; i++) {
+	for (size_t i = 0; i < SETTING_COUNT; i++) {
 		int64_t stored = setting_get(&change->values, &setting_fields[i]);
 
-		if (change->settings & 1u << i && !setting_in_range(&setting_fields[i], stored))
-			return fail_setting(registry, &setting_fields[i], stored);
+		if (change->settings & 1u << i &&
+		    !decimal_allows(&setting_fields[i].number, stored))
+			return fail_setting(registry, &setting_fields[i].number, stored);
 	}
 	return 0;
 }
@@ -455,10 +439,10 @@ static int setting_store(struct registry *registry, int64_t rowid, size_t index,
 	char sql[128];
 
 	snprintf(sql, sizeof(sql), "UPDATE vms SET %s = ?1 WHERE rowid = ?2", field->column);
-	if (field->scale == 1)
+	if (field->number.scale == 1)
 		return registry_run(registry, "change", sql, "ii", stored, rowid);
-	return registry_run(registry, "change", sql, "di", (double)stored / (double)field->scale,
-	                    rowid);
+	return registry_run(registry, "change", sql, "di",
+	                    decimal_to_double(&field->number, stored), rowid);
 }
 
 /* Inside a transaction, on a change that was checked. */
@@ -483,7 +467,7 @@ static int change_apply(struct registry *registry, int64_t rowid,
 		r = column_set_int(registry, rowid, VM_COLUMN_PRIORITY, change->values.priority);
 	if (r == 0 && change->fields & REGISTRY_FIELD_ALLOW_CUBIN)
 		r = column_set_int(registry, rowid, VM_COLUMN_ALLOW_CUBIN, change->allow_cubin);
-	for (size_t i = 0; r == 0 && setting_fields[i].name; i++) {
+	for (size_t i = 0; r == 0 && i < SETTING_COUNT; i++) {
 		if (change->settings & 1u << i)
 			r = setting_store(registry, rowid, i,
 			                  setting_get(&change->values, &setting_fields[i]));

@@ -160,8 +160,8 @@ int report_expect(FILE *to, const struct scenario *scenario, const struct sim_po
 		}
 		if (1000 * is >= (double)range->least && 1000 * is <= (double)range->most)
 			continue;
-		scenario_format(least, sizeof(least), &scenario_range_field, range->least);
-		scenario_format(most, sizeof(most), &scenario_range_field, range->most);
+		scenario_format(least, sizeof(least), &scenario_range_decimal, range->least);
+		scenario_format(most, sizeof(most), &scenario_range_decimal, range->most);
 		fprintf(to, "%s, %s, seed %" PRIu64 ": %s is %.3f, expected %s..%s\n",
 		        scenario->name, policy->name, scenario->seed, row->key, is, least,
 		        range->most == INT64_MAX ? "" : most);

@@ -47,12 +47,12 @@ static void write_numbers(const struct scenario_number *numbers, const void *bas
 	char text[32];
 
 	for (; numbers->key; numbers++) {
-		struct setting_field field = scenario_number_field(numbers);
+		struct decimal decimal = scenario_decimal(numbers);
 		int64_t value = scenario_get(base, numbers);
 
 		if (value != scenario_get(usual, numbers))
 			fprintf(to, "%s = %s\n", numbers->key,
-			        scenario_format(text, sizeof(text), &field, value));
+			        scenario_format(text, sizeof(text), &decimal, value));
 	}
 }
 
@@ -71,9 +71,9 @@ static void write_expect(const struct scenario_expect *expect, const char *polic
 			fprintf(to, "\n[expect %s]\n", policy);
 		begun = true;
 		fprintf(to, "%s = %s..", row->key,
-		        scenario_format(text, sizeof(text), &scenario_range_field, range->least));
+		        scenario_format(text, sizeof(text), &scenario_range_decimal, range->least));
 		if (range->most < INT64_MAX)
-			fputs(scenario_format(text, sizeof(text), &scenario_range_field,
+			fputs(scenario_format(text, sizeof(text), &scenario_range_decimal,
 			                      range->most),
 			      to);
 		fputc('\n', to);
@@ -82,7 +82,7 @@ static void write_expect(const struct scenario_expect *expect, const char *polic
 
 static void write_argument(const struct scenario_event *event, FILE *to)
 {
-	struct setting_field field;
+	struct decimal decimal;
 	char text[32];
 
 	switch (happening_words[event->what].argument) {
@@ -98,8 +98,8 @@ static void write_argument(const struct scenario_event *event, FILE *to)
 		fprintf(to, " %c", pool_letter((uint32_t)event->value));
 		break;
 	case ARGUMENT_NUMBER:
-		field = event->field ? *event->field : scenario_number_field(event->number);
-		fprintf(to, " %s", scenario_format(text, sizeof(text), &field, event->value));
+		decimal = event->field ? event->field->number : scenario_decimal(event->number);
+		fprintf(to, " %s", scenario_format(text, sizeof(text), &decimal, event->value));
 		break;
 	}
 }
@@ -109,7 +109,7 @@ static void write_event(const struct scenario_event *event, FILE *to)
 	const char *name = happening_words[event->what].name;
 
 	if (!name)
-		name = event->field ? event->field->name : event->number->key;
+		name = event->field ? event->field->number.name : event->number->key;
 	fprintf(to, "event = %" PRId64 "us", event->at_ns / NS_PER_US);
 	if (event->every_ns)
 		fprintf(to, " every %" PRId64 "us", event->every_ns / NS_PER_US);
@@ -131,12 +131,13 @@ static void write_vm(const struct scenario_vm *vm, FILE *to)
 		fprintf(to, "pool = %c\n", pool_letter(vm->settings.pool));
 	if (vm->counts != usual.counts)
 		fprintf(to, "counts = %s\n", counts_names[vm->counts]);
-	for (const struct setting_field *field = setting_fields; field->name; field++) {
+	for (size_t i = 0; i < SETTING_COUNT; i++) {
+		const struct setting_field *field = &setting_fields[i];
 		int64_t value = setting_get(&vm->settings, field);
 
 		if (value != setting_get(&usual.settings, field))
-			fprintf(to, "%s = %s\n", field->name,
-			        scenario_format(text, sizeof(text), field, value));
+			fprintf(to, "%s = %s\n", field->number.name,
+			        scenario_format(text, sizeof(text), &field->number, value));
 	}
 	write_numbers(scenario_vm_numbers, vm, &usual, to);
 }

@@ -15,7 +15,7 @@
 
 #include "base/util.h"
 #include "core/core.h"
-#include "core/settings.h"
+#include "settings/settings.h"
 #include "sim/policies.h"
 
 enum {

@@ -97,14 +97,14 @@ const struct expect_row expect_rows[] = {
 	{NULL, 0, 0, false},
 };
 
-const struct setting_field scenario_range_field = {
+const struct decimal scenario_range_decimal = {
 	.scale = 1000,
 	.max = INT64_C(1000000000000),
 };
 
-struct setting_field scenario_number_field(const struct scenario_number *number)
+struct decimal scenario_decimal(const struct scenario_number *number)
 {
-	return (struct setting_field){
+	return (struct decimal){
 		.name = number->key,
 		.scale = number->scale,
 		.min = number->min * number->scale,
@@ -152,10 +152,9 @@ struct scenario_range *scenario_range_of(struct scenario_expect *expect,
 	return (struct scenario_range *)(void *)((char *)expect + row->range);
 }
 
-const char *scenario_format(char *to, size_t size, const struct setting_field *field,
-                            int64_t stored)
+const char *scenario_format(char *to, size_t size, const struct decimal *decimal, int64_t stored)
 {
-	setting_format(to, size, field, stored);
+	decimal_format(to, size, decimal, stored);
 	if (strchr(to, '.')) {
 		size_t length = strlen(to);
 

@@ -41,16 +41,15 @@ struct expect_row {
 
 extern const struct expect_row expect_rows[]; /* ended by a NULL key */
 
-/* A row as a setting: same parser, same text. */
-struct setting_field scenario_number_field(const struct scenario_number *number);
+/* A row as a number of the settings' kind: same parser, same text. */
+struct decimal scenario_decimal(const struct scenario_number *number);
 /* Thousandths. */
-extern const struct setting_field scenario_range_field;
+extern const struct decimal scenario_range_decimal;
 
 struct scenario_range *scenario_range_of(struct scenario_expect *expect,
                                          const struct expect_row *row);
 
 /* Decimal text of a stored value without needless zeros; returns @to. */
-const char *scenario_format(char *to, size_t size, const struct setting_field *field,
-                            int64_t stored);
+const char *scenario_format(char *to, size_t size, const struct decimal *decimal, int64_t stored);
 
 #endif

@@ -74,28 +74,28 @@ static bool is_name(const char *text)
 
 /* ---- Values: each returns false after having complained --------------------------- */
 
-static bool parse_field(struct reader *reader, int64_t *out, const struct setting_field *field,
-                        const char *text)
+static bool parse_decimal(struct reader *reader, int64_t *out, const struct decimal *decimal,
+                          const char *text)
 {
 	char low[32], high[32];
 
-	if (setting_parse(out, field, text) == 0)
+	if (decimal_parse(out, decimal, text) == 0)
 		return true;
-	if (field->range)
-		complain(reader, "%s = %s: must be %s", field->name, text, field->range);
+	if (decimal->range)
+		complain(reader, "%s = %s: must be %s", decimal->name, text, decimal->range);
 	else
-		complain(reader, "%s = %s: must be a number from %s to %s", field->name, text,
-		         scenario_format(low, sizeof(low), field, field->min),
-		         scenario_format(high, sizeof(high), field, field->max));
+		complain(reader, "%s = %s: must be a number from %s to %s", decimal->name, text,
+		         scenario_format(low, sizeof(low), decimal, decimal->min),
+		         scenario_format(high, sizeof(high), decimal, decimal->max));
 	return false;
 }
 
 static bool parse_number(struct reader *reader, int64_t *out, const struct scenario_number *number,
                          const char *text)
 {
-	const struct setting_field field = scenario_number_field(number);
+	const struct decimal decimal = scenario_decimal(number);
 
-	return parse_field(reader, out, &field, text);
+	return parse_decimal(reader, out, &decimal, text);
 }
 
 static bool parse_priority(struct reader *reader, uint32_t *out, const char *text)
@@ -127,8 +127,8 @@ static bool parse_range(struct scenario_range *out, char *text)
 	most = dots + 2;
 	if (!*text && !*most)
 		return false;
-	if ((*text && setting_parse(&range.least, &scenario_range_field, text) < 0) ||
-	    (*most && setting_parse(&range.most, &scenario_range_field, most) < 0) ||
+	if ((*text && decimal_parse(&range.least, &scenario_range_decimal, text) < 0) ||
+	    (*most && decimal_parse(&range.most, &scenario_range_decimal, most) < 0) ||
 	    range.least > range.most)
 		return false;
 	*out = range;
@@ -192,8 +192,9 @@ static bool parse_argument(struct reader *reader, struct scenario_event *event, 
 
 	switch (happening_words[event->what].argument) {
 	case ARGUMENT_NUMBER:
-		return event->field ? parse_field(reader, &event->value, event->field, word)
-		                    : parse_number(reader, &event->value, event->number, word);
+		return event->field
+		               ? parse_decimal(reader, &event->value, &event->field->number, word)
+		               : parse_number(reader, &event->value, event->number, word);
 	case ARGUMENT_NONE:
 		break;
 	case ARGUMENT_PRIORITY:
@@ -318,7 +319,7 @@ static void set_counts(struct reader *reader, struct scenario_vm *vm, const char
 
 static void on_vm_key(struct reader *reader, const char *key, char *value)
 {
-	static const struct setting_field count = {
+	static const struct decimal count = {
 		.name = "count", .scale = 1, .min = 1, .max = SCENARIO_VMS};
 	struct scenario_vm *vm = &reader->scenario->vms[reader->vm];
 	const struct scenario_number *number = find_number(scenario_vm_numbers, key);
@@ -327,7 +328,7 @@ static void on_vm_key(struct reader *reader, const char *key, char *value)
 
 	if (number && parse_number(reader, &stored, number, value))
 		scenario_put(vm, number, stored);
-	else if (field && parse_field(reader, &stored, field, value))
+	else if (field && parse_decimal(reader, &stored, &field->number, value))
 		setting_put(&vm->settings, field, stored);
 	if (number || field)
 		return;
@@ -342,7 +343,7 @@ static void on_vm_key(struct reader *reader, const char *key, char *value)
 	else if (strcmp(key, "event") == 0)
 		add_event(reader, value);
 	else if (strcmp(key, "count") == 0)
-		parse_field(reader, &reader->copies, &count, value);
+		parse_decimal(reader, &reader->copies, &count, value);
 	else
 		complain(reader, "%s: no such key of a VM", key);
 }

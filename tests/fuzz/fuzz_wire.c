@@ -13,9 +13,9 @@
 #include <string.h>
 
 #include "base/util.h"
-#include "core/settings.h"
 #include "proto/request.h"
 #include "proto/worker_msg.h"
+#include "settings/settings.h"
 #include "vgpu/wire.h"
 
 #define REQUIRE(condition)        \
@@ -199,15 +199,16 @@ static void try_worker_device(const uint8_t *bytes, size_t length)
 static void require_setting(const struct setting_field *field, int64_t stored)
 {
 	struct vm_settings settings = vm_settings_default;
+	const struct decimal *number = &field->number;
 	int64_t second = UNTOUCHED;
 	char text[64];
 
-	REQUIRE((stored == 0 && field->zero_allowed) ||
-	        (stored >= field->min && stored <= field->max));
-	REQUIRE(setting_parse(&second, field, setting_format(text, sizeof(text), field, stored)) ==
-	        0);
+	REQUIRE((stored == 0 && number->zero_allowed) ||
+	        (stored >= number->min && stored <= number->max));
+	decimal_format(text, sizeof(text), number, stored);
+	REQUIRE(decimal_parse(&second, number, text) == 0);
 	REQUIRE(second == stored);
-	REQUIRE(setting_from_double(&second, field, (double)stored / (double)field->scale) == 0);
+	REQUIRE(decimal_from_double(&second, number, decimal_to_double(number, stored)) == 0);
 	REQUIRE(second == stored);
 	setting_put(&settings, field, stored);
 	REQUIRE(setting_get(&settings, field) == stored);
@@ -221,15 +222,17 @@ static void try_setting(const uint8_t *bytes, size_t length)
 		return;
 	memcpy(text, bytes, length);
 	text[length] = '\0';
-	for (const struct setting_field *field = setting_fields; field->name; field++) {
+	for (size_t i = 0; i < SETTING_COUNT; i++) {
+		const struct setting_field *field = &setting_fields[i];
 		int64_t stored = UNTOUCHED;
 
-		if (setting_parse(&stored, field, text) != 0) {
+		if (decimal_parse(&stored, &field->number, text) != 0) {
 			REQUIRE(stored == UNTOUCHED);
 			continue;
 		}
 		require_setting(field, stored);
-		REQUIRE(fabs(strtod(text, NULL) * (double)field->scale - (double)stored) < 1e-3);
+		REQUIRE(fabs(strtod(text, NULL) * (double)field->number.scale - (double)stored) <
+		        1e-3);
 	}
 	free(text);
 }
@@ -241,15 +244,16 @@ static void try_setting_double(const uint8_t *bytes, size_t length)
 	if (length < sizeof(value))
 		return;
 	memcpy(&value, bytes, sizeof(value));
-	for (const struct setting_field *field = setting_fields; field->name; field++) {
+	for (size_t i = 0; i < SETTING_COUNT; i++) {
+		const struct setting_field *field = &setting_fields[i];
 		int64_t stored = UNTOUCHED;
 
-		if (setting_from_double(&stored, field, value) != 0) {
+		if (decimal_from_double(&stored, &field->number, value) != 0) {
 			REQUIRE(stored == UNTOUCHED);
 			continue;
 		}
 		require_setting(field, stored);
-		REQUIRE(fabs(value * (double)field->scale - (double)stored) < 1e-3);
+		REQUIRE(fabs(value * (double)field->number.scale - (double)stored) < 1e-3);
 	}
 }
 

@@ -198,7 +198,8 @@ def test_every_option_is_in_the_manual(program, section):
 
 def test_every_key_of_a_scenario_is_in_the_manual():
     keys = re.findall(r'^\t(?:\{|EXPECT\()"([a-z0-9-]+)"', page("src/sim/scenario_keys.c"), re.M)
-    settings = re.findall(r'^\t\{"([a-z-]+)", "', page("src/core/settings.c"), re.M)
+    settings = re.findall(r'^\t\[SETTING_\w+\] = \{\{"([a-z-]+)", ', page("src/settings/settings.c"),
+                          re.M)
     assert len(keys) > 30 and len(settings) > 5
     manual = page("man/vgpu-sim.1").replace("\\-", "-")
     assert {key for key in keys + settings if key not in manual} == set()

@@ -74,15 +74,13 @@ static void insert(struct fixture *f, const char *uuid, const char *name)
 	assert_int_equal(registry_vm_insert(f->registry, uuid, &change, NULL), 0);
 }
 
-/* The columns of the schema are those that settings.c names, in its order. */
+/* The column of a setting has the name that the settings' table gives it. */
 static void test_columns_follow_settings(void **state UNUSED)
 {
-	size_t i;
-
-	for (i = 0; setting_fields[i].name; i++)
+	for (size_t i = 0; i < SETTING_COUNT; i++)
 		assert_string_equal(schema_vm_columns[VM_COLUMN_SETTINGS + i].name,
 		                    setting_fields[i].column);
-	assert_null(schema_vm_columns[VM_COLUMN_SETTINGS + i].name);
+	assert_null(schema_vm_columns[VM_COLUMN_SETTINGS + SETTING_COUNT].name);
 }
 
 static void test_new_vm_has_defaults(void **state)
@@ -119,10 +117,10 @@ static void test_every_field_survives(void **state)
 	};
 	struct registry_vm vm;
 
-	for (size_t i = 0; setting_fields[i].name; i++) {
+	for (size_t i = 0; i < SETTING_COUNT; i++) {
 		change.settings |= 1u << i;
 		setting_put(&change.values, &setting_fields[i],
-		            setting_fields[i].min + 7 * (int64_t)i);
+		            setting_fields[i].number.min + 7 * (int64_t)i);
 	}
 	assert_int_equal(registry_vm_insert(f->registry, UUID_A, &change_none, NULL), 0);
 	assert_int_equal(registry_vm_update(f->registry, UUID_A, &change), 0);

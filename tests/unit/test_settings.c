@@ -3,7 +3,7 @@
  * The only parser of VM values: what it takes, what it refuses and with which code,
  * and that writing, reading back and doubles agree to the last digit.
  */
-#include "core/settings.h"
+#include "settings/settings.h"
 
 #include <errno.h>
 #include <math.h>
@@ -79,50 +79,51 @@ static void test_parse(void **state UNUSED)
 		int64_t stored = -7;
 
 		print_message("%s \"%s\"\n", cases[i].field, cases[i].text);
-		assert_int_equal(
-			setting_parse(&stored, setting_find(cases[i].field), cases[i].text),
-			cases[i].result);
+		assert_int_equal(decimal_parse(&stored, &setting_find(cases[i].field)->number,
+		                               cases[i].text),
+		                 cases[i].result);
 		assert_int_equal(stored, cases[i].result == 0 ? cases[i].stored : -7);
 	}
 }
 
 static void test_doubles(void **state UNUSED)
 {
-	const struct setting_field *weight = setting_find("weight");
-	const struct setting_field *rate = setting_find("rate");
+	const struct decimal *weight = &setting_fields[SETTING_WEIGHT].number;
+	const struct decimal *rate = &setting_fields[SETTING_RATE].number;
 	int64_t stored = -7;
 
-	assert_int_equal(setting_from_double(&stored, weight, 1.005), -EINVAL);
-	assert_int_equal(setting_from_double(&stored, weight, NAN), -EINVAL);
-	assert_int_equal(setting_from_double(&stored, weight, INFINITY), -EINVAL);
-	assert_int_equal(setting_from_double(&stored, weight, -1), -ERANGE);
-	assert_int_equal(setting_from_double(&stored, weight, 0), -ERANGE);
-	assert_int_equal(setting_from_double(&stored, weight, 0.99), -ERANGE);
-	assert_int_equal(setting_from_double(&stored, weight, 100.01), -ERANGE);
-	assert_int_equal(setting_from_double(&stored, weight, 1e300), -ERANGE);
+	assert_int_equal(decimal_from_double(&stored, weight, 1.005), -EINVAL);
+	assert_int_equal(decimal_from_double(&stored, weight, NAN), -EINVAL);
+	assert_int_equal(decimal_from_double(&stored, weight, INFINITY), -EINVAL);
+	assert_int_equal(decimal_from_double(&stored, weight, -1), -ERANGE);
+	assert_int_equal(decimal_from_double(&stored, weight, 0), -ERANGE);
+	assert_int_equal(decimal_from_double(&stored, weight, 0.99), -ERANGE);
+	assert_int_equal(decimal_from_double(&stored, weight, 100.01), -ERANGE);
+	assert_int_equal(decimal_from_double(&stored, weight, 1e300), -ERANGE);
 	/* Next to nothing is not "no limit". */
-	assert_int_equal(setting_from_double(&stored, rate, 1e-12), -ERANGE);
+	assert_int_equal(decimal_from_double(&stored, rate, 1e-12), -ERANGE);
 	assert_int_equal(stored, -7);
-	assert_int_equal(setting_from_double(&stored, rate, 0), 0);
+	assert_int_equal(decimal_from_double(&stored, rate, 0), 0);
 	assert_int_equal(stored, 0);
 }
 
 /* Every value of a field survives text and double, as it does on its way to a file and back. */
 static void test_round_trips(void **state UNUSED)
 {
-	for (const struct setting_field *field = setting_fields; field->name; field++) {
-		int64_t step = max_i64(1, (field->max - field->min) / 9973);
+	for (size_t i = 0; i < SETTING_COUNT; i++) {
+		const struct decimal *number = &setting_fields[i].number;
+		int64_t step = max_i64(1, (number->max - number->min) / 9973);
 
-		for (int64_t value = field->min; value <= field->max; value += step) {
+		for (int64_t value = number->min; value <= number->max; value += step) {
 			char text[32];
 			int64_t back = -1;
 
-			setting_format(text, sizeof(text), field, value);
-			assert_int_equal(setting_parse(&back, field, text), 0);
+			decimal_format(text, sizeof(text), number, value);
+			assert_int_equal(decimal_parse(&back, number, text), 0);
 			assert_int_equal(back, value);
 			back = -1;
-			assert_int_equal(setting_from_double(&back, field,
-			                                     (double)value / (double)field->scale),
+			assert_int_equal(decimal_from_double(&back, number,
+			                                     decimal_to_double(number, value)),
 			                 0);
 			assert_int_equal(back, value);
 		}
@@ -136,17 +137,22 @@ static void test_names(void **state UNUSED)
 	char text[32];
 
 	assert_null(setting_find("wait"));
-	for (const struct setting_field *field = setting_fields; field->name; field++) {
-		assert_ptr_equal(setting_find(field->name), field);
-		setting_put(&settings, field, field->max);
-		assert_int_equal(setting_get(&settings, field), field->max);
+	for (size_t i = 0; i < SETTING_COUNT; i++) {
+		const struct setting_field *field = &setting_fields[i];
+
+		assert_ptr_equal(setting_find(field->number.name), field);
+		setting_put(&settings, field, field->number.max);
+		assert_int_equal(setting_get(&settings, field), field->number.max);
 	}
 	assert_int_equal(settings.weight_hundredths, 10000);
 	assert_int_equal(settings.memory_quota_mib, 1048576);
 	assert_int_equal(settings.priority, VGPU_PRIORITY_MEDIUM);
-	assert_string_equal(setting_format(text, sizeof(text), setting_find("weight"), 105),
-	                    "1.05");
-	assert_string_equal(setting_format(text, sizeof(text), setting_find("rate"), 7), "0.007");
+	assert_string_equal(
+		decimal_format(text, sizeof(text), &setting_fields[SETTING_WEIGHT].number, 105),
+		"1.05");
+	assert_string_equal(
+		decimal_format(text, sizeof(text), &setting_fields[SETTING_RATE].number, 7),
+		"0.007");
 
 	assert_int_equal(priority_parse(&value, "urgent"), -EINVAL);
 	assert_int_equal(priority_parse(&value, "HIGH"), -EINVAL);

@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/settings.h"
+#include "core/vm_settings.h"
 
 /* Zero-initialised: nothing used yet. */
 struct limit_rate {
