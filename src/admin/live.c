@@ -66,6 +66,7 @@ static const struct column worker_columns[] = {
 	{"gpu", "GPU", COLUMN_NUMBER},
 	{"age_s", "AGE", COLUMN_SECONDS},
 	{"in_flight", "RUNNING", COLUMN_NUMBER},
+	{"failed_starts", "FAILED STARTS", COLUMN_NUMBER},
 	{"vm_uuid", "UUID", COLUMN_TEXT},
 	{NULL, NULL, COLUMN_TEXT},
 };

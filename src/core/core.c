@@ -328,6 +328,8 @@ void core_vm_stats(struct core *core, int64_t now_ns, uint32_t number, struct co
 		.in_flight = vm->in_flight_count,
 		.gpu = vm->gpu,
 		.worker = vm->worker.state,
+		.failed_starts = vm->worker.failed_starts,
+		.start_failures = vm->start_failures,
 		.quarantined = vm->quarantined,
 		.fault_score = fault_history_score(&vm->history, core->now_ns,
 	                                           core->config.fault_window_ns),
@@ -411,6 +413,7 @@ const char *core_refusal_name(enum core_refusal refusal)
 		[CORE_REFUSAL_INVALID] = "invalid",
 		[CORE_REFUSAL_POOL_DISABLED] = "pool_disabled",
 		[CORE_REFUSAL_GPU_RESET] = "gpu_reset",
+		[CORE_REFUSAL_UNAVAILABLE] = "unavailable",
 		[CORE_REFUSAL_QUOTA] = "quota",
 	};
 

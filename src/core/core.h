@@ -34,6 +34,8 @@ enum {
 	CORE_MAX_GPUS = 16,
 	CORE_NO_CLIENT = 0,
 	CORE_RECORDS_MAX = 16, /* of one VM that wait to be stored */
+	/* So many in a row, and jobs do not wait for the next attempt any more. */
+	CORE_FAILING_STARTS = 5,
 
 	CORE_HARDWARE_BEFORE_S = 5,
 	CORE_HARDWARE_AFTER_S = 5,
@@ -77,11 +79,12 @@ enum core_worker_state {
 };
 
 enum core_action_type {
-	CORE_ACTION_START_WORKER, /* vm, generation, gpu */
-	CORE_ACTION_STOP_WORKER,  /* vm, generation: end politely when its jobs are done */
-	CORE_ACTION_KILL_WORKER,  /* vm, generation: SIGKILL */
-	CORE_ACTION_WORKER_STUCK, /* vm, generation, gpu: not even a kill ends it */
-	CORE_ACTION_SEND_JOB,     /* vm, generation, job, payload (still the core's) */
+	CORE_ACTION_START_WORKER,   /* vm, generation, gpu */
+	CORE_ACTION_STOP_WORKER,    /* vm, generation: end politely when its jobs are done */
+	CORE_ACTION_KILL_WORKER,    /* vm, generation: SIGKILL */
+	CORE_ACTION_WORKER_STUCK,   /* vm, generation, gpu: not even a kill ends it */
+	CORE_ACTION_WORKER_FAILING, /* vm, gpu: CORE_FAILING_STARTS starts in a row have failed */
+	CORE_ACTION_SEND_JOB,       /* vm, generation, job, payload (still the core's) */
 	CORE_ACTION_ANSWER,      /* vm, client, cookie, answer, payload, result: the caller's now */
 	CORE_ACTION_STORE,       /* vm, store: write it down, then core_store_done() */
 	CORE_ACTION_GPU_DRAINED, /* gpu: nothing of it is used any more; vm and owner mean nothing
@@ -165,8 +168,9 @@ enum core_refusal {
 	CORE_REFUSAL_QUARANTINE,
 	CORE_REFUSAL_INVALID,
 	CORE_REFUSAL_POOL_DISABLED,
-	CORE_REFUSAL_GPU_RESET,
-	CORE_REFUSAL_QUOTA,
+	CORE_REFUSAL_GPU_RESET,   /* the GPU is drained */
+	CORE_REFUSAL_UNAVAILABLE, /* shutdown, removal, or no worker to be had */
+	CORE_REFUSAL_QUOTA,       /* never yet: no operation holds GPU memory */
 	CORE_REFUSAL_COUNT,
 };
 
@@ -189,6 +193,8 @@ struct core_vm_stats {
 	uint32_t in_flight;
 	uint32_t gpu;
 	enum core_worker_state worker;
+	uint32_t failed_starts;  /* of its worker, in a row */
+	uint64_t start_failures; /* in all */
 	bool quarantined;
 	int64_t fault_score;
 	/*

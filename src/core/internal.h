@@ -106,6 +106,7 @@ struct vm {
 	uint64_t outcomes[CORE_OUTCOME_COUNT];
 	uint64_t refusals[CORE_REFUSAL_COUNT];
 	uint64_t faults[CORE_FAULT_COUNT];
+	uint64_t start_failures;
 	uint64_t executed;
 	uint64_t job_gpu_ns;
 	int64_t charged_before_ns; /* on GPUs that it has left */
@@ -123,7 +124,6 @@ static inline uint32_t vm_depth(const struct vm *vm)
 
 struct gpu {
 	struct sched *sched;
-	uint32_t vms;
 	int64_t weight;    /* sum of weight_hundredths of its VMs */
 	uint32_t workers;  /* in any state but NONE */
 	int64_t part_ns;   /* what one of those with an open turn has had of the clock */
@@ -205,6 +205,9 @@ int64_t job_limit_ns(const struct core *core, const struct vm *vm);
 void worker_settle(struct core *core, struct vm *vm);
 /* Ends the VM's worker because of what a job of it did. */
 void worker_kill(struct core *core, struct vm *vm);
+
+/* Whether jobs are refused, since a worker that never starts waits for its next attempt. */
+bool worker_is_failing(const struct core *core, const struct vm *vm);
 
 /* places.c */
 /* Whether a worker may start for the VM now: there is a place, and nobody is before it. */

@@ -256,8 +256,9 @@ static bool admit(struct core *core, struct vm *vm, const struct core_submission
 		answer->code = VGPU_CODE_RATE_LIMITED;
 		answer->detail = VGPU_BUSY_GPU_RESET;
 		answer->retry_after_us = RESET_RETRY_US;
-	} else if (core->stopping || vm->removing || vm->worker.stuck) {
-		*why = CORE_REFUSAL_GPU_RESET;
+	} else if (core->stopping || vm->removing || vm->worker.stuck ||
+	           worker_is_failing(core, vm)) {
+		*why = CORE_REFUSAL_UNAVAILABLE;
 		answer->code = VGPU_CODE_UNAVAILABLE;
 	} else {
 		return within_limits(core, vm, why, answer);

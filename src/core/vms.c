@@ -40,22 +40,23 @@ static uint32_t choose_gpu(const struct core *core, const struct vm_settings *se
 	return best;
 }
 
-static int attach(struct core *core, struct vm *vm, uint32_t gpu, int64_t lag)
+/* Makes the VM known to the scheduler of @gpu. Returns 0 or -ENOMEM. */
+static int enrol(struct core *core, struct vm *vm, uint32_t gpu, int64_t lag, struct sched_vm **out)
 {
-	int r;
+	return core_policy(core)->vm_add(core->gpus[gpu].sched, core->now_ns, out, vm->id,
+	                                 core_claim(&vm->settings), vm->settings.priority, lag, vm);
+}
 
-	r = core_policy(core)->vm_add(core->gpus[gpu].sched, core->now_ns, &vm->sched, vm->id,
-	                              core_claim(&vm->settings), vm->settings.priority, lag, vm);
-	if (r < 0)
-		return r;
+/* The VM belongs to @gpu from now on, whose scheduler knows it as @sched. */
+static void attach(struct core *core, struct vm *vm, uint32_t gpu, struct sched_vm *sched)
+{
+	vm->sched = sched;
 	vm->gpu = gpu;
 	vm->enabled = false;
 	vm->budget.charged_ns = 0;
-	core->gpus[gpu].vms++;
 	core->gpus[gpu].weight += vm->settings.weight_hundredths;
 	for (uint32_t i = 0; i < vm->queued_count; i++)
 		core_policy(core)->job_queued(core->gpus[gpu].sched, core->now_ns, vm->sched);
-	return 0;
 }
 
 /* Returns the VM's lag. Nothing of it may be in flight. */
@@ -67,7 +68,6 @@ static int64_t detach(struct core *core, struct vm *vm)
 	if (vm->queued_count)
 		core_policy(core)->jobs_dropped(gpu->sched, core->now_ns, vm->sched,
 		                                vm->queued_count);
-	gpu->vms--;
 	gpu->weight -= vm->settings.weight_hundredths;
 	return core_policy(core)->vm_remove(gpu->sched, core->now_ns, TAKE_PTR(vm->sched));
 }
@@ -98,7 +98,8 @@ int core_vm_add(struct core *core, int64_t now_ns, uint32_t *out,
                 const struct vm_settings *settings, bool quarantined, void *owner)
 {
 	CLEANUP(freep) struct vm *vm = calloc(1, sizeof(*vm));
-	uint32_t slot;
+	struct sched_vm *sched;
+	uint32_t slot, gpu;
 	int r;
 
 	core_advance(core, now_ns);
@@ -123,9 +124,11 @@ int core_vm_add(struct core *core, int64_t now_ns, uint32_t *out,
 	TAILQ_INIT(&vm->held);
 	records_init(&vm->records);
 	vm->condemned_ns = INT64_MIN;
-	r = attach(core, vm, choose_gpu(core, settings), 0);
+	gpu = choose_gpu(core, settings);
+	r = enrol(core, vm, gpu, 0, &sched);
 	if (r < 0)
 		return r;
+	attach(core, vm, gpu, sched);
 	core->vms[slot] = TAKE_PTR(vm);
 	core->vm_count++;
 	*out = slot;
@@ -141,23 +144,36 @@ static void pay_budget(struct core *core, struct vm *vm)
 	limit_budget_debt_ns(&vm->budget, &vm->settings, core->now_ns, charged_ns);
 }
 
-void vm_place(struct core *core, struct vm *vm)
+/*
+ * To another GPU, with its queue and what it owes there. Without memory for that it stays
+ * where it is until the next time; with memory for no more than a place it owes nothing.
+ */
+static void move(struct core *core, struct vm *vm, uint32_t gpu)
 {
-	uint32_t gpu;
+	struct sched_vm *sched, *owing;
+	int64_t lag;
 
-	if (core->config.pools[vm->settings.pool].gpu_mask & (1u << vm->gpu))
+	if (enrol(core, vm, gpu, 0, &sched) < 0)
 		return;
-	if (vm->worker.state != CORE_WORKER_NONE) {
-		place_evict(core, vm);
-		return;
-	}
 	pay_budget(core, vm);
-	gpu = choose_gpu(core, &vm->settings);
-	/* The old scheduler's memory for it is free again: at worst a later attempt succeeds. */
-	if (attach(core, vm, gpu, detach(core, vm)) < 0)
-		assert(!"no memory to move a VM");
+	lag = detach(core, vm);
+	if (lag && enrol(core, vm, gpu, lag, &owing) == 0) {
+		core_policy(core)->vm_remove(core->gpus[gpu].sched, core->now_ns, sched);
+		sched = owing;
+	}
+	attach(core, vm, gpu, sched);
 	if (core->gpus[gpu].draining)
 		jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_RATE_LIMITED);
+}
+
+void vm_place(struct core *core, struct vm *vm)
+{
+	if (core->config.pools[vm->settings.pool].gpu_mask & (1u << vm->gpu))
+		return;
+	if (vm->worker.state != CORE_WORKER_NONE)
+		place_evict(core, vm);
+	else
+		move(core, vm, choose_gpu(core, &vm->settings));
 }
 
 void core_vm_set(struct core *core, int64_t now_ns, uint32_t number,

@@ -55,6 +55,14 @@ static void put_shares(json_t *object, const struct mediator *mediator,
 	put(object, "share_target", json_real(shares_target(gpu, entry)));
 }
 
+/* Between two attempts to start a worker that has failed there is none, and it will not do. */
+static json_t *worker_text(const struct core_vm_stats *stats)
+{
+	if (stats->worker == CORE_WORKER_NONE && stats->failed_starts)
+		return json_string("failing");
+	return json_string(core_worker_state_name(stats->worker));
+}
+
 static json_t *vm_status(struct mediator *mediator, const struct vm_entry *entry,
                          const struct gpu_shares *gpus)
 {
@@ -68,7 +76,8 @@ static json_t *vm_status(struct mediator *mediator, const struct vm_entry *entry
 	    json_integer(entry->port ? guest_port_connections(entry->port) : 0));
 	put(object, "queue_depth", json_integer(stats.depth));
 	put(object, "in_flight", json_integer(stats.in_flight));
-	put(object, "worker", json_string(core_worker_state_name(stats.worker)));
+	put(object, "worker", worker_text(&stats));
+	put(object, "failed_starts", json_integer(stats.failed_starts));
 	put(object, "gpu", json_integer(stats.gpu));
 	put(object, "jobs_done", json_integer((json_int_t)stats.outcomes[CORE_OUTCOME_DONE]));
 	put(object, "jobs_failed",
@@ -184,26 +193,53 @@ static void on_show_connections(void *owner, struct admin_call *call, const json
 	admin_call_result(call, json_pack("{s:o}", "connections", listing.list));
 }
 
+static json_t *worker_status(struct mediator *mediator, const struct vm_entry *entry)
+{
+	json_t *object = vm_identity(entry);
+	struct core_vm_stats stats;
+
+	if (!object)
+		return NULL;
+	core_vm_stats(mediator->core, clock_monotonic_ns(), entry->core_vm, &stats);
+	put(object, "pid", json_null());
+	put(object, "ready", json_false());
+	put(object, "state", worker_text(&stats));
+	put(object, "failed_starts", json_integer(stats.failed_starts));
+	put(object, "backend", json_string(mediator->gpus.cuda ? "cuda" : "cpu"));
+	put(object, "gpu", json_integer(stats.gpu));
+	put(object, "in_flight", json_integer(stats.in_flight));
+	return object;
+}
+
 static void add_worker(void *context, const struct worker_info *info)
 {
 	struct listing *listing = context;
 	const struct vm_entry *entry = vm_table_find(listing->mediator, info->vm);
-	json_t *object = entry ? vm_identity(entry) : NULL;
-	struct core_vm_stats stats;
+	json_t *object = entry ? worker_status(listing->mediator, entry) : NULL;
 
 	if (!object)
 		return;
-	core_vm_stats(listing->mediator->core, clock_monotonic_ns(), info->vm, &stats);
-	put(object, "pid", json_integer(info->pid));
+	if (info->pid > 0)
+		put(object, "pid", json_integer(info->pid));
 	put(object, "generation", json_integer((json_int_t)info->generation));
 	put(object, "ready", json_boolean(info->ready));
-	put(object, "state", json_string(core_worker_state_name(stats.worker)));
-	put(object, "backend", json_string(listing->mediator->gpus.cuda ? "cuda" : "cpu"));
-	put(object, "gpu", json_integer(stats.gpu));
 	put(object, "device", admin_text(info->device.name));
 	put(object, "age_s", json_real(clock_seconds(clock_monotonic_ns() - info->since_ns)));
-	put(object, "in_flight", json_integer(stats.in_flight));
 	json_array_append_new(listing->list, object);
+}
+
+/* Those that there would be if they could start. */
+static void add_failing_workers(struct listing *listing)
+{
+	TAILQ_FOREACH (listing->entry, &listing->mediator->vms, link) {
+		struct core_vm_stats stats;
+
+		core_vm_stats(listing->mediator->core, clock_monotonic_ns(),
+		              listing->entry->core_vm, &stats);
+		if (stats.worker == CORE_WORKER_NONE && stats.failed_starts)
+			json_array_append_new(listing->list,
+			                      worker_status(listing->mediator, listing->entry));
+	}
 }
 
 static void on_list_workers(void *owner, struct admin_call *call, const json_t *params UNUSED)
@@ -211,6 +247,7 @@ static void on_list_workers(void *owner, struct admin_call *call, const json_t *
 	struct listing listing = {.mediator = owner, .list = json_array()};
 
 	worker_host_walk(listing.mediator->workers, add_worker, &listing);
+	add_failing_workers(&listing);
 	admin_call_result(call, json_pack("{s:o}", "workers", listing.list));
 }
 

@@ -166,6 +166,16 @@ static void do_worker_stuck(struct mediator *mediator, const struct core_action 
 	gpu_watch_stuck(mediator->watch, action->gpu);
 }
 
+static void do_worker_failing(struct mediator *mediator UNUSED, const struct core_action *action)
+{
+	char label[VM_LABEL_BYTES];
+
+	log_error(
+		"%s: its worker on GPU %u has failed to start %d times in a row: until it does its "
+		"jobs are refused; vgpu-worker --probe may tell why",
+		vm_entry_label(label, action->owner), action->gpu, CORE_FAILING_STARTS);
+}
+
 static void do_gpu_drained(struct mediator *mediator, const struct core_action *action)
 {
 	gpu_watch_drained(mediator->watch, action->gpu);
@@ -199,6 +209,7 @@ void mediator_pump(struct mediator *mediator)
 		[CORE_ACTION_STOP_WORKER] = do_stop_worker,
 		[CORE_ACTION_KILL_WORKER] = do_kill_worker,
 		[CORE_ACTION_WORKER_STUCK] = do_worker_stuck,
+		[CORE_ACTION_WORKER_FAILING] = do_worker_failing,
 		[CORE_ACTION_SEND_JOB] = do_send_job,
 		[CORE_ACTION_ANSWER] = do_answer,
 		[CORE_ACTION_STORE] = do_store,

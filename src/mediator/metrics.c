@@ -87,6 +87,11 @@ static void write_job_seconds(FILE *out, const char *name, const struct vm_figur
 	write_vm_value(out, name, vm, clock_seconds((int64_t)vm->stats.job_gpu_ns));
 }
 
+static void write_start_failures(FILE *out, const char *name, const struct vm_figures *vm)
+{
+	write_vm_value(out, name, vm, (double)vm->stats.start_failures);
+}
+
 static void write_latency(FILE *out, const char *name, const struct vm_figures *vm)
 {
 	char label[REGISTRY_UUID_BYTES + 16];
@@ -157,6 +162,8 @@ static const struct vm_metric vm_metrics[] = {
 	{"vgpu_jobs_total", "counter", "Accepted jobs answered, by result.", write_outcomes},
 	{"vgpu_rejections_total", "counter", "Jobs refused, by reason.", write_refusals},
 	{"vgpu_faults_total", "counter", "Faults of the VM's jobs, by kind.", write_faults},
+	{"vgpu_worker_start_failures_total", "counter", "Starts of the VM's worker that failed.",
+         write_start_failures},
 	{"vgpu_gpu_charged_seconds_total", "counter",
          "GPU time charged, hand-over included: what is shared.", write_charged},
 	{"vgpu_gpu_job_seconds_total", "counter", "GPU time of jobs as the worker measured it.",

@@ -463,7 +463,7 @@ class Mediator:
 
         def find():
             for worker in self.workers():
-                if worker.get("vm_uuid") == uuid and worker["ready"] and worker["pid"] > 0:
+                if worker.get("vm_uuid") == uuid and worker["ready"] and worker["pid"]:
                     return worker["pid"]
             return None
 

@@ -206,7 +206,31 @@ def test_a_worker_that_cannot_start(new_mediator, programs, trouble):
         assert f"cannot start {programs.directory}/vgpu-worker: No such file" in mediator.log()
     assert mediator.vm_status(uuid)["faults"] == 0
     programs.works()
-    device.works()
+    harness.wait_for(lambda: device.call(wire.OP_NOP).code == wire.OK, "a job that works")
+
+
+def test_a_worker_that_never_starts_is_shown_and_does_not_keep_jobs_waiting(new_mediator, programs):
+    mediator = new_mediator().start()
+    uuid = mediator.add_vm()
+    programs.script("exit 1")
+    device = mediator.connect(uuid)
+    for _ in range(5):
+        assert device.call(wire.OP_NOP).code == wire.UNAVAILABLE
+    mediator.says("has failed to start 5 times in a row")
+    # From here on nobody waits for the next attempt, which is 3.2 s away.
+    for _ in range(10):
+        assert device.call(wire.OP_NOP).code == wire.UNAVAILABLE
+    status = mediator.vm_status(uuid)
+    assert (status["worker"], status["failed_starts"], status["refused"]) == ("failing", 5, 10)
+    [worker] = mediator.workers()
+    assert (worker["pid"], worker["state"], worker["failed_starts"]) == (None, "failing", 5)
+    metrics = mediator.call("show-metrics")["text"]
+    assert f'vgpu_worker_start_failures_total{{vm_uuid="{uuid}"}} 5\n' in metrics
+    assert f'vgpu_rejections_total{{vm_uuid="{uuid}",reason="unavailable"}} 10\n' in metrics
+    programs.works()
+    harness.wait_for(lambda: device.call(wire.OP_NOP).code == wire.OK, "a job that works")
+    assert mediator.vm_status(uuid)["failed_starts"] == 0
+    assert mediator.workers()[0]["failed_starts"] == 0
 
 
 def test_a_worker_that_cannot_start_harms_nobody(new_mediator, programs):
@@ -344,7 +368,7 @@ def test_more_vms_than_places(new_mediator):
 
     def served():
         nonlocal most
-        pids = [worker["pid"] for worker in mediator.workers() if worker["pid"] > 0]
+        pids = [worker["pid"] for worker in mediator.workers() if worker["pid"]]
         most = max(most, len(pids))
         return all(len(count) >= 3 for count in counts)
 

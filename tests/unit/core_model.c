@@ -88,6 +88,11 @@ static void on_stuck(struct play *play, const struct core_action *action)
 	process->stuck = true;
 }
 
+static void on_failing(struct play *play, const struct core_action *action)
+{
+	assert_null(process_of(play, action->owner));
+}
+
 static uint64_t cookie_of(const struct play *play, const void *payload)
 {
 	return (uint64_t)((const struct record *)payload - play->records);
@@ -175,11 +180,11 @@ static void on_gone(struct play *play, const struct core_action *action)
 }
 
 static void (*const handlers[])(struct play *, const struct core_action *) = {
-	[CORE_ACTION_START_WORKER] = on_start, [CORE_ACTION_STOP_WORKER] = on_stop,
-	[CORE_ACTION_KILL_WORKER] = on_kill,   [CORE_ACTION_WORKER_STUCK] = on_stuck,
-	[CORE_ACTION_SEND_JOB] = on_send,      [CORE_ACTION_ANSWER] = on_answer,
-	[CORE_ACTION_STORE] = on_store,        [CORE_ACTION_GPU_DRAINED] = on_drained,
-	[CORE_ACTION_VM_GONE] = on_gone,
+	[CORE_ACTION_START_WORKER] = on_start,     [CORE_ACTION_STOP_WORKER] = on_stop,
+	[CORE_ACTION_KILL_WORKER] = on_kill,       [CORE_ACTION_WORKER_STUCK] = on_stuck,
+	[CORE_ACTION_WORKER_FAILING] = on_failing, [CORE_ACTION_SEND_JOB] = on_send,
+	[CORE_ACTION_ANSWER] = on_answer,          [CORE_ACTION_STORE] = on_store,
+	[CORE_ACTION_GPU_DRAINED] = on_drained,    [CORE_ACTION_VM_GONE] = on_gone,
 };
 
 void play_drain(struct play *play)

@@ -31,6 +31,7 @@ struct vm_model {
 	uint64_t last_sent; /* cookie */
 	uint64_t last_generation;
 	uint32_t last_gpu;
+	bool cursed; /* its workers never get ready */
 	uint64_t unanswered;
 };
 

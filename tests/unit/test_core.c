@@ -253,30 +253,44 @@ static void test_death_before_ready(void **state)
 	uint64_t waiting[2];
 
 	for (int attempt = 0; attempt < 12; attempt++) {
+		bool failing = attempt >= CORE_FAILING_STARTS;
 		struct core_action start;
 
+		assert_int_equal(world_stats(world, vm).failed_starts, attempt);
+		began_ns = world->now_ns;
+		/* Until the back-off is over jobs wait; once starts fail on and on they do not. */
+		if (failing) {
+			uint64_t refused = world_submit(world, vm, 1);
+
+			world_expect_answer(world, refused, VGPU_CODE_UNAVAILABLE);
+			world_pass(world, backoff_ns);
+		}
 		waiting[0] = world_submit(world, vm, 1);
 		waiting[1] = world_submit(world, vm, 2);
-		if (attempt)
-			world_expect_nothing(world); /* the back-off runs */
-		began_ns = world->now_ns;
-		world_pass(world, attempt ? backoff_ns - 1 : 0);
-		if (attempt)
+		if (attempt && !failing) {
+			world_pass(world, backoff_ns - 1);
 			world_expect_nothing(world);
-		world_pass(world, attempt ? 1 : 0);
+			world_pass(world, 1);
+		}
 		start = world_expect(world, CORE_ACTION_START_WORKER);
 		assert_int_equal(world->now_ns - began_ns, attempt ? backoff_ns : 0);
 		world_dead(world, vm, start.generation);
+		if (attempt == CORE_FAILING_STARTS - 1)
+			world_expect(world, CORE_ACTION_WORKER_FAILING);
 		world_expect_answer(world, waiting[0], VGPU_CODE_UNAVAILABLE);
 		world_expect_answer(world, waiting[1], VGPU_CODE_UNAVAILABLE);
 		world_expect_nothing(world);
 		if (attempt)
 			backoff_ns = min_i64(2 * backoff_ns, config->worker_backoff_max_ns);
 	}
+	assert_int_equal(world_stats(world, vm).start_failures, 12);
+	assert_int_equal(world_stats(world, vm).refusals[CORE_REFUSAL_UNAVAILABLE],
+	                 12 - CORE_FAILING_STARTS);
 	assert_int_equal(backoff_ns, config->worker_backoff_max_ns);
 	/* One success, and the next trouble begins with the shortest pause again. */
 	world_pass(world, backoff_ns);
 	world_dead(world, vm, world_warm(world, vm));
+	assert_int_equal(world_stats(world, vm).failed_starts, 0);
 	world_store_fault(world, CORE_FAULT_DEATH);
 	waiting[0] = world_submit(world, vm, 1);
 	world_dead(world, vm, world_expect(world, CORE_ACTION_START_WORKER).generation);

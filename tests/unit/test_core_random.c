@@ -63,7 +63,7 @@ static void event_add(struct play *play)
 	if (vm->exists)
 		return;
 	random_settings(play, &settings);
-	*vm = (struct vm_model){.exists = true};
+	*vm = (struct vm_model){.exists = true, .cursed = chance(play, 10)};
 	assert_int_equal(
 		core_vm_add(play->core, play->now_ns, &vm->number, &settings, chance(play, 5), vm),
 		0);
@@ -194,7 +194,7 @@ static void event_process(struct play *play)
 		else if (chance(play, 60))
 			process_ends(play, process);
 	} else if (!process->ready) {
-		process->ready = chance(play, 90);
+		process->ready = !process->vm->cursed && chance(play, 90);
 		if (process->ready)
 			core_worker_ready(play->core, play->now_ns, process->vm->number,
 			                  process->generation);

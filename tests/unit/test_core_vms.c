@@ -278,6 +278,55 @@ static void test_a_pool_moves(void **state)
 	world_expect_nothing(world);
 }
 
+static struct sched_policy forgetful;
+static int adds_left;
+
+static int add_while_there_is_memory(struct sched *sched, int64_t now_ns, struct sched_vm **out,
+                                     uint32_t id, int32_t phi, uint32_t priority, int64_t lag,
+                                     void *owner)
+{
+	return adds_left-- > 0
+	               ? sched_fair.vm_add(sched, now_ns, out, id, phi, priority, lag, owner)
+	               : -ENOMEM;
+}
+
+/* Without memory for a move the VM stays and is served; the next time it moves. */
+static void test_no_memory_to_move(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	uint64_t generation;
+	uint32_t vm;
+
+	forgetful = sched_fair;
+	forgetful.vm_add = add_while_there_is_memory;
+	world->config.policy = &forgetful;
+	two_gpus(world);
+	for (int memory = 0; memory < 3; memory++) {
+		settings.pool = 0;
+		adds_left = 1;
+		vm = world_add_vm(world, &settings);
+		generation = world_warm(world, vm);
+		world_submit(world, vm, 9);
+		world_expect(world, CORE_ACTION_SEND_JOB);
+		world_dead(world, vm, generation);
+		world_store_fault(world, CORE_FAULT_DEATH);
+		world_expect(world, CORE_ACTION_ANSWER);
+		settings.pool = 1;
+		adds_left = memory;
+		core_vm_set(world->core, world->now_ns, vm, &settings, false);
+		world_look(world);
+		assert_int_equal(world_stats(world, vm).gpu, memory ? 1 : 0);
+		generation = world_warm(world, vm);
+		adds_left = 2;
+		world_pass(world, world->config.worker_idle_ns);
+		world_expect(world, CORE_ACTION_STOP_WORKER);
+		world_dead(world, vm, generation);
+		assert_int_equal(world_stats(world, vm).gpu, 1);
+		world_expect_nothing(world);
+	}
+}
+
 static void test_drain(void **state)
 {
 	struct world *world = *state;
@@ -484,6 +533,7 @@ int main(void)
 		CLOSED(test_vms_spread_by_weight),
 		CLOSED(test_a_vm_moves),
 		CLOSED(test_a_pool_moves),
+		CLOSED(test_no_memory_to_move),
 		CLOSED(test_drain),
 		CLOSED(test_drain_of_an_unused_gpu),
 		CLOSED(test_drained_gpus_are_avoided),

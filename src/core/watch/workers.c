@@ -48,6 +48,13 @@ void worker_kill(struct core *core, struct vm *vm)
 	core_push_action(core, CORE_ACTION_KILL_WORKER, vm);
 }
 
+bool worker_is_failing(const struct core *core, const struct vm *vm)
+{
+	return vm->worker.state == CORE_WORKER_NONE &&
+	       vm->worker.failed_starts >= CORE_FAILING_STARTS &&
+	       core->now_ns < vm->worker.start_not_before_ns;
+}
+
 /* Whether the worker is to end as soon as it has no job. */
 static bool unwanted(const struct core *core, const struct vm *vm)
 {
@@ -244,10 +251,13 @@ static void start_failed(struct core *core, struct vm *vm)
 {
 	int64_t backoff_ns = core->config.worker_backoff_min_ns;
 
-	for (uint32_t i = 0; i < vm->worker.failed_starts; i++)
+	for (uint32_t i = 0; i < min_u64(vm->worker.failed_starts, 32); i++)
 		backoff_ns = min_i64(2 * backoff_ns, core->config.worker_backoff_max_ns);
-	vm->worker.failed_starts = (uint32_t)min_u64(vm->worker.failed_starts + 1, 32);
+	vm->start_failures++;
+	vm->worker.failed_starts++;
 	vm->worker.start_not_before_ns = core->now_ns + backoff_ns;
+	if (vm->worker.failed_starts == CORE_FAILING_STARTS)
+		core_push_action(core, CORE_ACTION_WORKER_FAILING, vm);
 	jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_UNAVAILABLE);
 }
 
