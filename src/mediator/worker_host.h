@@ -35,7 +35,7 @@ struct worker_host_ops {
 	              const struct worker_device *device);
 	/* 0: the result is the callee's; -ESTALE: that worker does not have this job. */
 	int (*done)(void *owner, uint32_t vm, uint64_t generation, uint64_t job,
-	             const struct core_result *result);
+	            const struct core_result *result);
 	/* @status is what waitpid() said; 0 for one that could not be started. */
 	void (*dead)(void *owner, uint32_t vm, uint64_t generation, int status);
 };
