@@ -356,6 +356,10 @@ struct core_job_info {
 void core_jobs_walk(const struct core *core,
                     void (*each)(void *context, const struct core_job_info *info), void *context);
 
+/* Calls @each with a STORE of whatever waits to be stored and was not handed out yet. */
+void core_stores_walk(const struct core *core,
+                      void (*each)(void *context, const struct core_action *action), void *context);
+
 const char *core_worker_state_name(enum core_worker_state state);
 const char *core_fault_name(enum core_fault fault);
 const char *core_outcome_name(enum core_outcome outcome);

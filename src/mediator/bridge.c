@@ -156,6 +156,16 @@ static void do_store(struct mediator *mediator, const struct core_action *action
 	}
 }
 
+static void store_one(void *context, const struct core_action *action)
+{
+	do_store(context, action);
+}
+
+void mediator_store_rest(struct mediator *mediator)
+{
+	core_stores_walk(mediator->core, store_one, mediator);
+}
+
 static void do_worker_stuck(struct mediator *mediator, const struct core_action *action)
 {
 	char label[VM_LABEL_BYTES];

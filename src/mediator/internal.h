@@ -94,6 +94,8 @@ extern const struct worker_host_ops mediator_worker_ops;
 void mediator_on_timer(int fd, short what, void *mediator);
 /* Carries out what the core wants and sets the timer. To be called after every event. */
 void mediator_pump(struct mediator *mediator);
+/* At the end: what waits to be stored again is handed to the store a last time. */
+void mediator_store_rest(struct mediator *mediator);
 /* reload.c */
 extern const struct store_ops mediator_store_ops;
 /* Asks for the registry; it is applied when it has been read. 0 or a negative errno. */

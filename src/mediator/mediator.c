@@ -334,6 +334,8 @@ void mediator_free(struct mediator *mediator)
 			free(action.payload);
 			free(action.result);
 		}
+		if (mediator->store)
+			mediator_store_rest(mediator);
 	}
 	vm_table_free(mediator);
 	guest_server_free(mediator->guests);

@@ -3,8 +3,10 @@
 #include "mediator/store.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,6 +16,7 @@
 
 #include <event2/event.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 enum request_type {
@@ -46,6 +49,7 @@ struct store {
 	bool warned;               /* the thread's: the registry's warning was logged */
 	pthread_t thread;
 	bool thread_started;
+	atomic_llong give_up_ns; /* INT64_MAX while it is not to end */
 	int done_fd;
 	struct event *done_event;
 	bool ok;
@@ -153,6 +157,17 @@ static void explain(const struct store *store, int result, struct registry_error
 		snprintf(why->text, sizeof(why->text), "%s", registry_message(store->registry));
 }
 
+static int open_registry(struct store *store, struct registry **out, const char *path,
+                         struct registry_error *why)
+{
+	const struct registry_options options = {
+		.mode = REGISTRY_WRITE,
+		.give_up_ns = &store->give_up_ns,
+	};
+
+	return registry_open(out, path, &options, why);
+}
+
 /*
  * Another file may lie at the path by now, put there by a restore. A missing one is
  * waited for, and so is an empty one, which is about to be written: a new registry in
@@ -160,7 +175,6 @@ static void explain(const struct store *store, int result, struct registry_error
  */
 static int follow_file(struct store *store, struct registry_error *why)
 {
-	const struct registry_options options = {.mode = REGISTRY_WRITE};
 	const char *path = registry_path(store->registry);
 	struct registry *fresh;
 	struct stat found;
@@ -180,7 +194,7 @@ static int follow_file(struct store *store, struct registry_error *why)
 		         path);
 		return REGISTRY_E_MISSING;
 	}
-	r = registry_open(&fresh, path, &options, why);
+	r = open_registry(store, &fresh, path, why);
 	if (r != 0)
 		return r;
 	registry_free(store->registry);
@@ -209,6 +223,17 @@ static void do_request(struct store *store, struct request *request)
 		log_warning("registry: %s", registry_warning(store->registry));
 		store->warned = true;
 	}
+}
+
+/* The mediator ends: what there is to write is written as long as there is time. */
+static void do_last(struct store *store, struct request *request)
+{
+	bool late = clock_monotonic_ns() >= atomic_load(&store->give_up_ns);
+
+	if (late || request->type == REQUEST_LOAD)
+		request->result = -ECANCELED;
+	else
+		do_request(store, request);
 }
 
 /* Hands a finished request to the event loop. */
@@ -256,25 +281,29 @@ static void *thread_main(void *arg)
 {
 	struct store *store = arg;
 	struct request *request;
+	bool stopping;
 
 	for (;;) {
 		pthread_mutex_lock(&store->mutex);
 		wait_for_work(store);
+		stopping = store->stopping;
 		request = STAILQ_FIRST(&store->todo);
 		if (request) {
 			STAILQ_REMOVE_HEAD(&store->todo, link);
 			store->pending--;
-		} else if (store->stopping) {
-			pthread_mutex_unlock(&store->mutex);
-			return NULL;
 		}
 		pthread_mutex_unlock(&store->mutex);
-		if (request) {
-			do_request(store, request);
-			finish(store, request);
-		} else {
+		if (!request && stopping)
+			return NULL;
+		if (!request) {
 			look_for_changes(store);
+			continue;
 		}
+		if (stopping)
+			do_last(store, request);
+		else
+			do_request(store, request);
+		finish(store, request);
 	}
 }
 
@@ -350,6 +379,7 @@ int store_new(struct store **out, struct event_base *base, const char *path,
 	store->ops = ops;
 	store->owner = owner;
 	store->ok = true;
+	atomic_init(&store->give_up_ns, INT64_MAX);
 	STAILQ_INIT(&store->todo);
 	STAILQ_INIT(&store->done);
 	store->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -358,8 +388,7 @@ int store_new(struct store **out, struct event_base *base, const char *path,
 	store->done_event = event_new(base, store->done_fd, EV_READ | EV_PERSIST, on_done, store);
 	if (!store->done_event || event_add(store->done_event, NULL) < 0)
 		return -ENOMEM;
-	r = registry_open(&store->registry, path,
-	                  &(struct registry_options){.mode = REGISTRY_WRITE}, why);
+	r = open_registry(store, &store->registry, path, why);
 	if (r != 0)
 		return r;
 	if (registry_upgrade_backup(store->registry))
@@ -372,6 +401,25 @@ int store_new(struct store **out, struct event_base *base, const char *path,
 	return 0;
 }
 
+/* What is not stored now is lost: nobody tries again. */
+static void log_lost(const struct request *request)
+{
+	const struct store_record *record = &request->record;
+
+	if (request->type == REQUEST_GPU)
+		log_error("registry: not recorded at the end: what holds GPU %s", request->uuid);
+	else if (request->type == REQUEST_RECORD && record->record == CORE_RECORD_FAULT)
+		log_error("registry: not recorded at the end: VM %s: fault: %s, %" PRId64
+		          " points%s%s",
+		          request->uuid, record->kind, record->points,
+		          record->quarantine[0] ? "; quarantined: " : "", record->quarantine);
+	else if (request->type == REQUEST_RECORD)
+		log_error("registry: not recorded at the end: VM %s: %s", request->uuid,
+		          record->record == CORE_RECORD_FORGIVEN
+		                  ? record->detail
+		                  : "a job succeeded after a timeout");
+}
+
 void store_free(struct store *store)
 {
 	struct request *request;
@@ -379,6 +427,7 @@ void store_free(struct store *store)
 	if (!store)
 		return;
 	if (store->thread_started) {
+		atomic_store(&store->give_up_ns, clock_monotonic_ns() + STORE_STOP_MS * NS_PER_MS);
 		pthread_mutex_lock(&store->mutex);
 		store->stopping = true;
 		pthread_cond_signal(&store->wake);
@@ -389,6 +438,8 @@ void store_free(struct store *store)
 	}
 	while ((request = STAILQ_FIRST(&store->done))) {
 		STAILQ_REMOVE_HEAD(&store->done, link);
+		if (request->result != 0)
+			log_lost(request);
 		request_free(request);
 	}
 	registry_free(store->registry);

@@ -23,6 +23,7 @@ struct store;
 
 enum {
 	STORE_WATCH_S = 2,
+	STORE_STOP_MS = 5000,     /* at the end, for all that is in line */
 	STORE_PENDING_MAX = 4096, /* requests in line; more are refused */
 	STORE_HOLDS_MAX = 16,     /* of one GPU */
 	STORE_BY_BYTES = 64,      /* a person's name */
@@ -57,7 +58,10 @@ struct store_ops {
 int store_new(struct store **out, struct event_base *base, const char *path,
               const struct store_ops *ops, void *owner, struct registry_error *why);
 
-/* Does what is in line, then ends the thread. Nothing is told any more. */
+/*
+ * Writes what is in line, as far as STORE_STOP_MS allow, and logs what is lost. Then ends
+ * the thread. Nothing is told any more.
+ */
 void store_free(struct store *store);
 DEFINE_CLEANUP(store)
 

@@ -37,11 +37,13 @@ struct registry {
 	enum registry_mode mode;
 	bool in_memory;
 	bool in_batch;
-	uint32_t vm_columns; /* bit i: table vms has schema_vm_columns[i] */
-	bool pool_timeout;   /* table pools has job_timeout_ms */
-	bool has_faults;     /* there is a table faults */
-	bool fault_done_by;  /* and it has done_by */
-	bool has_gpu_holds;  /* there is a table gpu_holds */
+	int64_t busy_since_ns;          /* of the present wait for another process */
+	const atomic_llong *give_up_ns; /* or NULL */
+	uint32_t vm_columns;            /* bit i: table vms has schema_vm_columns[i] */
+	bool pool_timeout;              /* table pools has job_timeout_ms */
+	bool has_faults;                /* there is a table faults */
+	bool fault_done_by;             /* and it has done_by */
+	bool has_gpu_holds;             /* there is a table gpu_holds */
 	/* Of the file as this handle knows it: whatever differs was done by another process. */
 	uint32_t change_counter;
 	bool foreign_change;

@@ -16,13 +16,16 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "registry/copy.h"
 #include "registry/handle.h"
 #include "registry/schema.h"
 
 enum {
-	BUSY_TIMEOUT_DEFAULT_MS = 5000,
+	BUSY_TIMEOUT_MS = 5000,
+	BUSY_POLL_NS = 10 * NS_PER_MS,
 	HEADER_CHANGE_COUNTER = 24, /* its offset in the file, 4 bytes big-endian */
 };
 
@@ -430,7 +433,26 @@ static int path_check(struct registry *registry)
 	return 0;
 }
 
-static int open_file(struct registry *registry, int busy_timeout_ms)
+/* Another process has the file: tells SQLite whether to try again. */
+static int on_busy(void *arg, int attempts)
+{
+	static const struct timespec pause = {.tv_nsec = BUSY_POLL_NS};
+	struct registry *registry = arg;
+	int64_t now_ns = clock_monotonic_ns();
+	int64_t until_ns;
+
+	if (attempts == 0)
+		registry->busy_since_ns = now_ns;
+	until_ns = registry->busy_since_ns + BUSY_TIMEOUT_MS * NS_PER_MS;
+	if (registry->give_up_ns)
+		until_ns = min_i64(until_ns, atomic_load(registry->give_up_ns));
+	if (now_ns >= until_ns)
+		return 0;
+	nanosleep(&pause, NULL);
+	return 1;
+}
+
+static int open_file(struct registry *registry)
 {
 	int flags = SQLITE_OPEN_READWRITE;
 	int code, r;
@@ -443,8 +465,7 @@ static int open_file(struct registry *registry, int busy_timeout_ms)
 	code = sqlite3_open_v2(registry->path, &registry->db, flags, NULL);
 	if (code != SQLITE_OK)
 		return registry_fail_sql(registry, code, "open");
-	sqlite3_busy_timeout(registry->db,
-	                     busy_timeout_ms > 0 ? busy_timeout_ms : BUSY_TIMEOUT_DEFAULT_MS);
+	sqlite3_busy_handler(registry->db, on_busy, registry);
 	return registry_run(registry, "open", "PRAGMA synchronous = FULL", "");
 }
 
@@ -480,11 +501,12 @@ int registry_open(struct registry **out, const char *path, const struct registry
 	/* What the message is when there is not even memory for one. */
 	registry_fail(registry, 0, "out of memory");
 	registry->mode = options->mode;
+	registry->give_up_ns = options->give_up_ns;
 	registry->in_memory = strcmp(path, ":memory:") == 0;
 	registry->path = strdup(path);
 	if (!registry->path)
 		return -ENOMEM;
-	r = open_file(registry, options->busy_timeout_ms);
+	r = open_file(registry);
 	if (r == 0)
 		r = open_schema(registry);
 	if (r == 0)

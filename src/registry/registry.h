@@ -18,6 +18,7 @@
 #ifndef REGISTRY_REGISTRY_H
 #define REGISTRY_REGISTRY_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -63,7 +64,11 @@ enum registry_mode {
 
 struct registry_options {
 	enum registry_mode mode;
-	int busy_timeout_ms; /* how long to wait for another writer; 0 = 5000 */
+	/*
+	 * Another process that has the file is waited for 5 s, but not beyond this time of
+	 * CLOCK_MONOTONIC, which another thread may change; NULL = no such time.
+	 */
+	const atomic_llong *give_up_ns;
 };
 
 /* @why may be NULL. The caller owns *@out and frees it with registry_free(). */

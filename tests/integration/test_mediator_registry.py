@@ -7,6 +7,7 @@ status 1. While it runs, no trouble of the database touches a job.
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import threading
@@ -381,6 +382,27 @@ def test_a_file_locked_while_running(mediator):
         mediator.add_vm(3)
         mediator.connect(harness.uuid_of(3)).works()
         assert mediator.status()["database"]["ok"] is True
+
+
+def test_what_cannot_be_recorded_at_the_end_is_told(mediator):
+    """However much waits for a locked file, all of it has one deadline."""
+    uuids = mediator.add_vms(*range(1, 13))
+    devices = [mediator.connect(uuid) for uuid in uuids]
+    for device in devices:
+        device.works()
+    with mediator.admin() as admin, mediator.registry() as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        for device in devices:
+            device.submit(wire.OP_FAULT)
+        harness.wait_for(lambda: mediator.log().count(": fault: ") == 12, "twelve faults")
+        admin.sendall(b'{"id":1,"method":"reload"}\n')
+        mediator.signal(signal.SIGTERM)
+        mediator.says("stopping")
+        mediator.stop()
+    lost = [line for line in mediator.log().splitlines() if "not recorded at the end" in line]
+    assert len(lost) == 12
+    for uuid in uuids:
+        assert sum(f"VM {uuid}: fault: worker_death, 1 points" in line for line in lost) == 1
 
 
 def test_a_change_hidden_by_a_lock_is_not_forgotten(mediator):

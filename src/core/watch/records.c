@@ -93,6 +93,28 @@ static void drop_first(struct record_line *records)
 	        records->count * sizeof(records->entries[0]));
 }
 
+void core_stores_walk(const struct core *core,
+                      void (*each)(void *context, const struct core_action *action), void *context)
+{
+	for (uint32_t i = 0; i < core->vm_slots; i++) {
+		const struct vm *vm = core->vms[i];
+
+		for (uint32_t j = vm && vm->records.ticket ? 1 : 0; vm && j < vm->records.count;
+		     j++) {
+			struct core_action action = {
+				.type = CORE_ACTION_STORE,
+				.vm = i,
+				.owner = vm->owner,
+				.gpu = vm->gpu,
+				.store = vm->records.entries[j],
+			};
+
+			action.store.ticket = 0;
+			each(context, &action);
+		}
+	}
+}
+
 static struct vm *find_ticket(const struct core *core, uint64_t ticket)
 {
 	for (uint32_t i = 0; ticket && i < core->vm_slots; i++) {
