@@ -254,7 +254,7 @@ static bool stub_read_properties(const struct vgpu_stub *stub, struct vgpu_regs_
 	const char *priority = stub->priority ? stub->priority : "medium";
 	size_t i;
 
-	if (strcmp(pool, "A") && strcmp(pool, "B")) {
+	if (strcmp(pool, "A") != 0 && strcmp(pool, "B") != 0) {
 		error_setg(errp, "vgpu-stub: pool_id is '%s', but must be 'A' or 'B'", pool);
 		return false;
 	}
