@@ -59,16 +59,11 @@ static const struct column job_columns[] = {
 };
 
 static const struct column worker_columns[] = {
-	{"vm_name", "NAME", COLUMN_TEXT},
-	{"pid", "PID", COLUMN_NUMBER},
-	{"state", "STATE", COLUMN_TEXT},
-	{"backend", "BACKEND", COLUMN_TEXT},
-	{"gpu", "GPU", COLUMN_NUMBER},
-	{"age_s", "AGE", COLUMN_SECONDS},
-	{"in_flight", "RUNNING", COLUMN_NUMBER},
-	{"failed_starts", "FAILED STARTS", COLUMN_NUMBER},
-	{"vm_uuid", "UUID", COLUMN_TEXT},
-	{NULL, NULL, COLUMN_TEXT},
+	{"vm_name", "NAME", COLUMN_TEXT},        {"pid", "PID", COLUMN_NUMBER},
+	{"state", "STATE", COLUMN_TEXT},         {"backend", "BACKEND", COLUMN_TEXT},
+	{"gpu", "GPU", COLUMN_NUMBER},           {"age_s", "AGE", COLUMN_SECONDS},
+	{"in_flight", "RUNNING", COLUMN_NUMBER}, {"failed_starts", "FAILED STARTS", COLUMN_NUMBER},
+	{"vm_uuid", "UUID", COLUMN_TEXT},        {NULL, NULL, COLUMN_TEXT},
 };
 
 static const struct column metric_columns[] = {
