@@ -22,6 +22,8 @@
 
 enum {
 	SANDBOX_FILES = 1024,
+	/* Of all processes of the worker's uid. The driver makes about ten. */
+	SANDBOX_THREADS = 256,
 	/* The NVIDIA driver dies of SIGXFSZ with 0. */
 	SANDBOX_FILE_BYTES = 64 * 1024 * 1024,
 	/* Sleeps of 50 us should not take 100. */
@@ -61,7 +63,13 @@ static int close_files(const struct sandbox_options *options)
 	return 0;
 }
 
-static int limit_resources(const struct sandbox_options *options UNUSED)
+/* A uid that others have as well would let them use the threads up. */
+static bool has_own_uid(const struct sandbox_options *options)
+{
+	return options->change_uid && geteuid() == 0;
+}
+
+static int limit_resources(const struct sandbox_options *options)
 {
 	static const struct {
 		int resource;
@@ -70,11 +78,14 @@ static int limit_resources(const struct sandbox_options *options UNUSED)
 		{RLIMIT_CORE, 0},
 		{RLIMIT_NOFILE, SANDBOX_FILES},
 		{RLIMIT_FSIZE, SANDBOX_FILE_BYTES},
+		{RLIMIT_NPROC, SANDBOX_THREADS},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
 		struct rlimit limit;
 
+		if (limits[i].resource == RLIMIT_NPROC && !has_own_uid(options))
+			continue;
 		if (getrlimit((__rlimit_resource_t)limits[i].resource, &limit) < 0)
 			return -errno;
 		/* The hard limit may stay: nothing can call setrlimit() later. */
@@ -83,6 +94,17 @@ static int limit_resources(const struct sandbox_options *options UNUSED)
 			return -errno;
 	}
 	return 0;
+}
+
+/* Where memory runs out a worker goes first: whatever it holds comes from one guest. */
+static int die_first(const struct sandbox_options *options UNUSED)
+{
+	static const char score[] = "1000";
+	CLEANUP(closep) int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	return write(fd, score, strlen(score)) < 0 ? -errno : 0;
 }
 
 static int leave_network(const struct sandbox_options *options UNUSED)
@@ -153,6 +175,7 @@ int sandbox_enter(const struct sandbox_options *options, const char **what)
 		{reset_signals, "resetting signals"},
 		{close_files, "closing inherited files (is /proc mounted?)"},
 		{limit_resources, "setting resource limits"},
+		{die_first, "being the first to go when memory runs out"},
 		{pin_to_cpu, "pinning to the CPU of --cpu"},
 		{leave_network, "entering a network namespace of its own"},
 		{change_uid, "changing to the uid of --uid"},

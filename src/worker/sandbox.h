@@ -22,10 +22,11 @@ struct sandbox_options {
 };
 
 /*
- * No new privileges, clean signals and file descriptors, resource limits, no network,
- * the VM's own uid, parent-death signal, CPU. Without root the uid and the network stay
- * as they are and a warning says so. Single-threaded only. 0 or a negative errno, with
- * *@what then naming the step.
+ * No new privileges, clean signals and file descriptors, resource limits, the first to
+ * be killed when memory runs out, no network, the VM's own uid, parent-death signal, CPU.
+ * Without root the uid and the network stay as they are and a warning says so; without a
+ * uid of its own the number of threads is not limited. Single-threaded only. 0 or a
+ * negative errno, with *@what then naming the step.
  */
 int sandbox_enter(const struct sandbox_options *options, const char **what);
 

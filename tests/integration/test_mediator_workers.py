@@ -541,6 +541,9 @@ def test_workers_are_apart(mediator):
         assert harness.process_status(pid, "NoNewPrivs") == ["1"]
         assert harness.process_status(pid, "Seccomp") == ["2"]
         assert harness.process_status(pid, "PPid") == [str(mediator.process.pid)]
+        limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
+        [threads] = [line for line in limits.splitlines() if line.startswith("Max processes")]
+        assert threads.split()[2] == "256"
     networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in (*pids, mediator.process.pid)}
     assert len(networks) == 3
 
@@ -560,6 +563,14 @@ def test_a_worker_holds_nothing_of_the_mediator(mediator):
     # Who writes to the same open file could make it non-blocking, or fill it, for all.
     assert targets[2].startswith("pipe:")
     assert targets[2] != os.readlink(f"/proc/{mediator.process.pid}/fd/2")
+
+
+def test_a_worker_goes_before_the_mediator_when_memory_runs_out(mediator):
+    uuid = mediator.add_vm()
+    mediator.connect(uuid).works()
+    for pid, score in ((mediator.worker_pid(uuid), 1000), (mediator.process.pid, None)):
+        told = int(pathlib.Path(f"/proc/{pid}/oom_score_adj").read_text())
+        assert told == score or (score is None and told < 1000)
 
 
 def test_what_a_worker_prints_is_told_from_our_own_lines(new_mediator, programs):
