@@ -266,10 +266,10 @@ static void on_end(void *owner, int reason)
 
 static const struct stream_ops stream_ops = {.data = on_data, .end = on_end};
 
-void guest_connection_add(struct guest_server *server, struct guest_port *port, int fd)
+void guest_connection_add(struct guest_server *server, struct guest_port *port, int fd,
+                          const struct ucred *peer)
 {
 	struct connection *connection = calloc(1, sizeof(*connection));
-	socklen_t size = sizeof(connection->peer);
 
 	if (!connection) {
 		close(fd);
@@ -279,8 +279,7 @@ void guest_connection_add(struct guest_server *server, struct guest_port *port, 
 	connection->port = port;
 	connection->client = ++server->last_client;
 	connection->since_ns = clock_monotonic_ns();
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &connection->peer, &size) < 0)
-		connection->peer = (struct ucred){0};
+	connection->peer = *peer;
 	if (stream_new(&connection->stream, server->streams, fd, &stream_ops, connection) < 0) {
 		free(connection);
 		return;

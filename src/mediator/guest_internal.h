@@ -77,7 +77,8 @@ const char *guest_label(const struct guest_port *port);
 bool guest_may_log(struct guest_server *server, struct guest_port *port);
 
 /* Takes @fd over. */
-void guest_connection_add(struct guest_server *server, struct guest_port *port, int fd);
+void guest_connection_add(struct guest_server *server, struct guest_port *port, int fd,
+                          const struct ucred *peer);
 
 /* Takes it out of all lists and closes it. */
 void guest_connection_free(struct connection *connection);

@@ -16,7 +16,9 @@
 #define SOCKET_MODE 0666
 
 enum {
-	GUEST_LEGACY_UNBOUND_MAX = 64, /* connections that have not said who they are */
+	/* Connections that have not said who they are: in all, and of one process. */
+	GUEST_LEGACY_UNBOUND_MAX = 256,
+	GUEST_LEGACY_UNBOUND_PER_PEER = 4,
 	GUEST_LOG_BURST = 5,
 	GUEST_LOG_INTERVAL_S = 60,
 };
@@ -42,23 +44,53 @@ static void refuse(struct guest_server *server, struct guest_port *port, int fd)
 		log_warning("%s: refused: too many connections at once", guest_label(port));
 }
 
+/* As the kernel says; all 0 if it does not, as for a process that we cannot see. */
+static struct ucred peer_of(int fd)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+		return (struct ucred){0};
+	return peer;
+}
+
 static void on_connected(void *owner, int fd)
 {
 	struct guest_port *port = owner;
 	struct guest_server *server = port->server;
 
+	const struct ucred peer = peer_of(fd);
+
 	if (port->connection_count < server->limits.max_connections_per_vm)
-		guest_connection_add(server, port, fd);
+		guest_connection_add(server, port, fd, &peer);
 	else
 		refuse(server, port, fd);
+}
+
+/*
+ * An old device says nothing before its guest does, for days perhaps. So silence is
+ * nothing to be cut off for; but nobody needs to be silent often.
+ */
+static bool may_be_silent(const struct guest_server *server, const struct ucred *peer)
+{
+	const struct connection *connection;
+	uint32_t count = 0;
+
+	if (server->unbound_count >= GUEST_LEGACY_UNBOUND_MAX)
+		return false;
+	TAILQ_FOREACH (connection, &server->unbound, link)
+		count += connection->peer.pid == peer->pid;
+	return peer->pid == 0 || count < GUEST_LEGACY_UNBOUND_PER_PEER;
 }
 
 static void on_legacy_connected(void *owner, int fd)
 {
 	struct guest_server *server = owner;
+	const struct ucred peer = peer_of(fd);
 
-	if (server->unbound_count < GUEST_LEGACY_UNBOUND_MAX)
-		guest_connection_add(server, NULL, fd);
+	if (may_be_silent(server, &peer))
+		guest_connection_add(server, NULL, fd, &peer);
 	else
 		refuse(server, NULL, fd);
 }

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 
 import pytest
 
@@ -439,15 +440,39 @@ def test_the_legacy_socket_and_unknown_vm_ids(legacy):
 
 
 def test_the_legacy_socket_is_bounded(legacy):
+    """As many connections of a VM as on a socket of its own."""
     mediator, path = legacy
     mediator.add_vm(7)
     with contextlib.ExitStack() as stack:
-        devices = [stack.enter_context(harness.Device(path, vm_id=7)) for _ in range(6)]
-        for device in devices:
+        for _ in range(4):
+            stack.enter_context(harness.Device(path, vm_id=7)).nothing_more()
+        for _ in range(2):
+            device = stack.enter_context(harness.Device(path, vm_id=7))
             device.send(wire.MSG_PING)
-        headers = [device.sock.recv(20) for device in devices]
-    assert [header != b"" for header in headers].count(True) == 4
-    mediator.says("too many connections")
+            assert device.ended() == b""
+    mediator.says("its VM has too many connections")
+
+
+def test_the_legacy_socket_and_a_peer_that_says_nothing(legacy):
+    """However often one process connects, another gets in; and silence is no reason to go."""
+    mediator, path = legacy
+    mediator.add_vm(7)
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(harness.Device(path, vm_id=7)) for _ in range(100)]
+        harness.wait_for(lambda: "too many connections" in mediator.log(), "a refusal")
+        for device in silent[4:]:
+            assert device.ended() == b""
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[1]); import mediator\n"
+            "with mediator.Device(sys.argv[2], vm_id=7) as device: device.works()"
+        )
+        subprocess.run(
+            [sys.executable, "-c", code, os.path.dirname(__file__), path],
+            check=True,
+            timeout=harness.LIMIT_S,
+        )
+        for device in silent[:4]:
+            device.works()
 
 
 def test_the_legacy_socket_goes_with_the_mediator(legacy):
