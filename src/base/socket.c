@@ -6,7 +6,6 @@
 #include "base/socket.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -59,14 +58,35 @@ static int path_check(const char *path)
 	if (!S_ISSOCK(status.st_mode))
 		return -EEXIST;
 	r = socket_connect_unix(&fd, path, false);
-	if (r == 0 || r == -EAGAIN)
+	switch (r) {
+	case -ECONNREFUSED:
+	case -ENOENT:
+		return 0;
+	case 0:
+	case -EAGAIN:     /* it does not keep up */
+	case -EPROTOTYPE: /* it talks in another way */
 		return -EADDRINUSE;
-	return 0;
+	default:
+		return r;
+	}
+}
+
+/*
+ * A name beside @path for as long as the socket is not ready. It is short, so that it fits
+ * where @path does, and no other process has it.
+ */
+static int temporary_path(char *to, size_t size, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	int directory = slash ? (int)(slash + 1 - path) : 0;
+	int length = snprintf(to, size, "%.*s.%x", directory, path, (unsigned int)getpid());
+
+	return (size_t)length < size ? 0 : -ENAMETOOLONG;
 }
 
 int socket_listen_unix(int *out, const char *path, mode_t mode)
 {
-	char temporary[sizeof(((struct sockaddr_un *)0)->sun_path) + 8];
+	char temporary[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	CLEANUP(closep) int fd = -1;
 	struct sockaddr_un address;
 	int r;
@@ -77,8 +97,9 @@ int socket_listen_unix(int *out, const char *path, mode_t mode)
 	r = path_check(path);
 	if (r < 0)
 		return r;
-	snprintf(temporary, sizeof(temporary), "%s.new", path);
-	r = address_set(&address, temporary);
+	r = temporary_path(temporary, sizeof(temporary), path);
+	if (r == 0)
+		r = address_set(&address, temporary);
 	if (r < 0)
 		return r;
 	if (unlink(temporary) < 0 && errno != ENOENT)
@@ -96,14 +117,4 @@ int socket_listen_unix(int *out, const char *path, mode_t mode)
 	}
 	*out = TAKE_FD(fd);
 	return 0;
-}
-
-int socket_set_blocking(int fd, bool blocking)
-{
-	int flags = fcntl(fd, F_GETFL);
-
-	if (flags < 0)
-		return -errno;
-	flags = blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK;
-	return fcntl(fd, F_SETFL, flags) < 0 ? -errno : 0;
 }
