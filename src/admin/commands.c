@@ -20,6 +20,11 @@
 #define SETTINGS (SETTING_BIT(COUNT) - SETTING_BIT(WEIGHT))
 #define FIELDS   (ANY_POOL | BIT(PRIORITY) | BIT(VM_ID) | BIT(NAME) | BIT(ALLOW_CUBIN) | SETTINGS)
 
+static const char details_weights[] =
+	"IF ALL BUSY is the share of its GPU that the VM has when all VMs of that GPU want it.\n"
+	"Without a mediator all pools are taken to share one GPU. --verbose needs one, and shows\n"
+	"what makes the order: KEY = START + TURN COSTS (64 ms at most) * (1 - BOOST) / PHI, and\n"
+	"the least is next.";
 static const char details_limits[] =
 	"Each limit can be set on its own; 0 takes it away. A refused job is answered at\n"
 	"once with the time after which a retry makes sense.";
@@ -110,8 +115,9 @@ const struct command admin_commands[] = {
          .pool_selects = true},
 	{.name = "show-weights",
          .summary = "Weights, what they come to, and the shares now",
-         .options = ONE_VM | ANY_POOL,
+         .options = ONE_VM | ANY_POOL | BIT(VERBOSE),
          .run = command_show_weights,
+         .details = details_weights,
          .pool_selects = true},
 	{.name = "set-rate-limit",
          .summary = "Set how much VMs may submit",

@@ -12,10 +12,32 @@
 static const struct column weight_columns[] = {
 	{"vm_name", "NAME", COLUMN_TEXT},
 	{"pool", "POOL", COLUMN_TEXT},
+	{"gpu", "GPU", COLUMN_NUMBER},
 	{"priority", "PRIORITY", COLUMN_TEXT},
 	{"weight", "WEIGHT", COLUMN_WEIGHT},
-	{"share_if_all_busy", "IF ALL BUSY", COLUMN_PERCENT},
+	{"share_target", "IF ALL BUSY", COLUMN_PERCENT},
 	{"share", "SHARE NOW", COLUMN_PERCENT},
+	{"vm_uuid", "UUID", COLUMN_TEXT},
+	{NULL, NULL, COLUMN_TEXT},
+};
+
+/* With the parts of which the scheduler makes its order; docs/scheduling.md has the formula. */
+static const struct column order_columns[] = {
+	{"vm_name", "NAME", COLUMN_TEXT},
+	{"gpu", "GPU", COLUMN_NUMBER},
+	{"weight", "WEIGHT", COLUMN_WEIGHT},
+	{"priority_factor", "FACTOR", COLUMN_NUMBER},
+	{"phi", "PHI", COLUMN_WEIGHT},
+	{"share_target", "IF ALL BUSY", COLUMN_PERCENT},
+	{"share", "SHARE NOW", COLUMN_PERCENT},
+	{"turn", "TURN", COLUMN_TEXT},
+	{"in_flight", "RUNNING", COLUMN_NUMBER},
+	{"queued", "QUEUED", COLUMN_NUMBER},
+	{"head_wait_us", "OLDEST", COLUMN_US},
+	{"start_ms", "START MS", COLUMN_MS},
+	{"turn_average_us", "TURN COSTS", COLUMN_US},
+	{"boost", "BOOST", COLUMN_PERCENT},
+	{"key_ms", "KEY MS", COLUMN_MS},
 	{"vm_uuid", "UUID", COLUMN_TEXT},
 	{NULL, NULL, COLUMN_TEXT},
 };
@@ -120,66 +142,102 @@ enum admin_exit command_show_rate_limits(struct admin *admin)
 
 /* ---- Weights --------------------------------------------------------------------- */
 
-/* Weight times the factor of its priority; 0 for a VM that is not served. */
-static int64_t vm_claim(const struct registry_vm *vm, const struct registry_pools *pools)
+static const json_t *find_by_uuid(const json_t *rows, const char *uuid)
 {
-	if (vm->problem || vm->quarantined || !pools->items[vm->settings.pool].enabled)
-		return 0;
-	return vm->settings.weight_hundredths << vm->settings.priority;
-}
-
-/* The share of each VM now, by its UUID, as a running mediator has it; empty without one. */
-static json_t *shares_now(struct admin *admin)
-{
-	CLEANUP(json_freep) json_t *status = NULL;
-	json_t *shares = json_object();
-	struct link_error why;
-	json_t *vm;
+	const json_t *row;
 	size_t i;
 
-	if (link_call(&status, admin->socket_path, "status", NULL, &why) != 0)
-		return shares;
-	json_array_foreach (json_object_get(status, "vms"), i, vm) {
-		const char *uuid = json_string_value(json_object_get(vm, "vm_uuid"));
+	json_array_foreach (rows, i, row) {
+		const char *found = json_string_value(json_object_get(row, "vm_uuid"));
 
-		if (uuid)
-			json_object_set(shares, uuid, json_object_get(vm, "share"));
+		if (found && strcmp(found, uuid) == 0)
+			return row;
 	}
-	return shares;
+	return NULL;
 }
 
-enum admin_exit command_show_weights(struct admin *admin)
+/* What a running mediator knows; *@out is NULL without one, which only --verbose minds. */
+static enum admin_exit weights_now(struct admin *admin, json_t **out)
+{
+	CLEANUP(json_freep) json_t *result = NULL;
+	struct link_error why = {.text = "out of memory"};
+	enum admin_exit status;
+	int code;
+
+	*out = NULL;
+	if (admin_given(admin, OPTION_VERBOSE)) {
+		status = admin_call(admin, "weights", NULL, &result);
+		if (status != ADMIN_DONE)
+			return status;
+	} else {
+		code = link_call(&result, admin->socket_path, "weights", NULL, &why);
+		if (code != 0)
+			admin_note("shares are those that one GPU for all pools would give (%s)",
+			           code == LINK_E_NOT_RUNNING ? "the mediator is not running"
+			                                      : why.text);
+	}
+	*out = json_incref(json_object_get(result, "weights"));
+	return ADMIN_DONE;
+}
+
+/* phi of a VM; 0 for one whose jobs are refused. */
+static int64_t claim_of(const struct registry_vm *vm, const struct registry_pools *pools)
+{
+	bool served = !vm->problem && !vm->quarantined && pools->items[vm->settings.pool].enabled;
+
+	return served ? core_claim(&vm->settings) : 0;
+}
+
+/* The registry does not know which GPU serves whom, so that this takes it to be one. */
+static enum admin_exit shares_guess(struct admin *admin, const struct registry_vms *vms,
+                                    const struct registry_pools *pools, json_t *rows)
 {
 	CLEANUP(registry_vms_clear) struct registry_vms all = {.items = NULL};
-	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
-	CLEANUP(registry_pools_clear) struct registry_pools pools;
-	CLEANUP(json_freep) json_t *shares = NULL;
-	enum admin_exit status;
 	int64_t claims = 0;
-	json_t *rows;
 	int r;
 
-	status = pools_read(admin, &pools);
-	if (status == ADMIN_DONE)
-		status = vms_read(admin, &vms);
-	if (status != ADMIN_DONE)
-		return status;
 	r = registry_vm_list(admin->registry, &all);
 	if (r != 0)
 		return admin_fail_registry(admin, r);
 	for (size_t i = 0; i < all.count; i++)
-		claims += vm_claim(&all.items[i], &pools);
-	shares = shares_now(admin);
-	rows = json_array();
-	for (size_t i = 0; i < vms.count; i++) {
-		json_t *row = record_vm(&vms.items[i]);
-		json_t *share = json_object_get(shares, vms.items[i].uuid);
-		double claim = (double)vm_claim(&vms.items[i], &pools);
+		claims += claim_of(&all.items[i], pools);
+	for (size_t i = 0; i < vms->count; i++) {
+		double claim = (double)claim_of(&vms->items[i], pools);
 
-		json_object_set_new(row, "share_if_all_busy",
+		json_object_set_new(json_array_get(rows, i), "share_target",
 		                    json_real(claims ? claim / (double)claims : 0));
-		json_object_set_new(row, "share", share ? json_incref(share) : json_null());
-		json_array_append_new(rows, row);
+		json_object_set_new(json_array_get(rows, i), "share", json_null());
 	}
-	return admin_answer_table(admin, json_pack("{s:o}", "vms", rows), "vms", weight_columns);
+	return ADMIN_DONE;
+}
+
+enum admin_exit command_show_weights(struct admin *admin)
+{
+	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
+	CLEANUP(registry_pools_clear) struct registry_pools pools;
+	CLEANUP(json_freep) json_t *rows = NULL;
+	CLEANUP(json_freep) json_t *now = NULL;
+	enum admin_exit status;
+
+	status = pools_read(admin, &pools);
+	if (status == ADMIN_DONE)
+		status = vms_read(admin, &vms);
+	if (status == ADMIN_DONE)
+		status = weights_now(admin, &now);
+	if (status != ADMIN_DONE)
+		return status;
+	rows = record_vms(&vms);
+	if (!now)
+		status = shares_guess(admin, &vms, &pools, rows);
+	for (size_t i = 0; now && i < vms.count; i++) {
+		const json_t *live = find_by_uuid(now, vms.items[i].uuid);
+
+		if (live)
+			json_object_update(json_array_get(rows, i), (json_t *)(uintptr_t)live);
+	}
+	if (status != ADMIN_DONE)
+		return status;
+	return admin_answer_table(admin, json_pack("{s:O}", "vms", rows), "vms",
+	                          admin_given(admin, OPTION_VERBOSE) ? order_columns
+	                                                             : weight_columns);
 }

@@ -56,11 +56,17 @@ static void format_number(char *to, size_t size, enum column_format format, doub
 	case COLUMN_WEIGHT:
 		snprintf(to, size, "%.2f", value);
 		break;
+	case COLUMN_RATE:
+		snprintf(to, size, "%.1f", value);
+		break;
 	case COLUMN_PERCENT:
 		snprintf(to, size, "%.1f%%", value * 100);
 		break;
 	case COLUMN_US:
 		format_us(to, size, value);
+		break;
+	case COLUMN_MS:
+		snprintf(to, size, "%.3f", value);
 		break;
 	case COLUMN_SECONDS:
 		format_seconds(to, size, value);

@@ -14,9 +14,11 @@ enum column_format {
 	COLUMN_TEXT,
 	COLUMN_NUMBER,  /* as short as it is exact */
 	COLUMN_WEIGHT,  /* two decimals */
+	COLUMN_RATE,    /* one decimal */
 	COLUMN_LIMIT,   /* a number, of which 0 means none */
 	COLUMN_PERCENT, /* of a ratio */
 	COLUMN_US,      /* microseconds, in the unit that fits */
+	COLUMN_MS,      /* milliseconds, three decimals */
 	COLUMN_SECONDS, /* a duration */
 	COLUMN_TIME,    /* seconds since the epoch */
 	COLUMN_YES_NO,

@@ -326,6 +326,7 @@ void core_vm_stats(struct core *core, int64_t now_ns, uint32_t number, struct co
 		.job_gpu_ns = vm->job_gpu_ns,
 		.depth = vm_depth(vm),
 		.in_flight = vm->in_flight_count,
+		.head_wait_ns = vm->queued_count ? core->now_ns - head_since_ns(vm) : 0,
 		.gpu = vm->gpu,
 		.worker = vm->worker.state,
 		.failed_starts = vm->worker.failed_starts,

@@ -191,6 +191,7 @@ struct core_vm_stats {
 	uint64_t job_gpu_ns; /* theirs, as the worker measured */
 	uint32_t depth;      /* accepted and not answered */
 	uint32_t in_flight;
+	int64_t head_wait_ns; /* since the oldest queued job was accepted; 0 = none is queued */
 	uint32_t gpu;
 	enum core_worker_state worker;
 	uint32_t failed_starts;  /* of its worker, in a row */
@@ -214,9 +215,6 @@ struct core_stats {
 	uint32_t jobs;
 	uint64_t stale_events; /* from workers of the past, dropped */
 };
-
-/* What a VM can claim of its GPU beside others: weight times priority factor, in hundredths. */
-int32_t core_claim(const struct vm_settings *settings);
 
 /* Fills in the defaults of docs/configuration: one GPU that serves both pools. */
 void core_config_default(struct core_config *config);

@@ -26,4 +26,7 @@ enum { POOL_COUNT = 2 };
 /* A new VM: weight 1.00, medium priority, pool A, no limits. */
 extern const struct vm_settings vm_settings_default;
 
+/* What a VM can claim of its GPU beside others: weight times priority factor, in hundredths. */
+int32_t core_claim(const struct vm_settings *settings);
+
 #endif

@@ -10,89 +10,9 @@
 #include "mediator/internal.h"
 #include "mediator/metrics.h"
 
-/* ---- Pieces of answers ------------------------------------------------------------- */
-
-static json_int_t percentile_us(const struct histogram *histogram, uint32_t permille)
-{
-	return (json_int_t)(histogram_percentile_ns(histogram, permille) / NS_PER_US);
-}
-
-static double weight_of(const struct vm_settings *settings)
-{
-	return (double)settings->weight_hundredths / 100.0;
-}
-
 static void put(json_t *object, const char *key, json_t *value)
 {
 	json_object_set_new(object, key, value);
-}
-
-static json_t *vm_identity(const struct vm_entry *entry)
-{
-	const char pool[] = {pool_letter(entry->settings.pool), '\0'};
-
-	return json_pack("{s:s, s:o, s:I, s:s, s:s, s:f}", "vm_uuid", entry->uuid, "vm_name",
-	                 admin_text(entry->name), "vm_id", (json_int_t)entry->vm_id, "pool", pool,
-	                 "priority", priority_name(entry->settings.priority), "weight",
-	                 weight_of(&entry->settings));
-}
-
-static uint64_t sum(const uint64_t *counts, size_t count)
-{
-	uint64_t total = 0;
-
-	for (size_t i = 0; i < count; i++)
-		total += counts[i];
-	return total;
-}
-
-static void put_shares(json_t *object, const struct mediator *mediator,
-                       const struct vm_entry *entry, const struct gpu_shares *gpus)
-{
-	const struct gpu_shares *gpu = &gpus[core_vm_gpu(mediator->core, entry->core_vm)];
-
-	put(object, "share", json_real(shares_now(gpu, entry)));
-	put(object, "share_target", json_real(shares_target(gpu, entry)));
-}
-
-/* Between two attempts to start a worker that has failed there is none, and it will not do. */
-static json_t *worker_text(const struct core_vm_stats *stats)
-{
-	if (stats->worker == CORE_WORKER_NONE && stats->failed_starts)
-		return json_string("failing");
-	return json_string(core_worker_state_name(stats->worker));
-}
-
-static json_t *vm_status(struct mediator *mediator, const struct vm_entry *entry,
-                         const struct gpu_shares *gpus)
-{
-	json_t *object = vm_identity(entry);
-	struct core_vm_stats stats;
-
-	if (!object)
-		return NULL;
-	core_vm_stats(mediator->core, clock_monotonic_ns(), entry->core_vm, &stats);
-	put(object, "connected",
-	    json_integer(entry->port ? guest_port_connections(entry->port) : 0));
-	put(object, "queue_depth", json_integer(stats.depth));
-	put(object, "in_flight", json_integer(stats.in_flight));
-	put(object, "worker", worker_text(&stats));
-	put(object, "failed_starts", json_integer(stats.failed_starts));
-	put(object, "gpu", json_integer(stats.gpu));
-	put(object, "jobs_done", json_integer((json_int_t)stats.outcomes[CORE_OUTCOME_DONE]));
-	put(object, "jobs_failed",
-	    json_integer((json_int_t)(stats.outcomes[CORE_OUTCOME_FAILED] +
-	                              stats.outcomes[CORE_OUTCOME_TIMEOUT])));
-	put(object, "refused", json_integer((json_int_t)sum(stats.refusals, CORE_REFUSAL_COUNT)));
-	put(object, "faults", json_integer((json_int_t)sum(stats.faults, CORE_FAULT_COUNT)));
-	put(object, "fault_points", json_integer(stats.fault_score));
-	put(object, "quarantined", json_boolean(stats.quarantined));
-	put(object, "p50_us", json_integer(percentile_us(stats.latency, 500)));
-	put(object, "p95_us", json_integer(percentile_us(stats.latency, 950)));
-	put(object, "p99_us", json_integer(percentile_us(stats.latency, 990)));
-	put_shares(object, mediator, entry, gpus);
-	put(object, "charged_s", json_real(clock_seconds(stats.charged_ns)));
-	return object;
 }
 
 /* ---- Methods -------------------------------------------------------------------------- */
@@ -114,17 +34,20 @@ static void on_help(void *owner UNUSED, struct admin_call *call, const json_t *p
 
 static void on_status(void *owner, struct admin_call *call, const json_t *params UNUSED)
 {
+	CLEANUP(freep) struct vm_figures *figures = NULL;
 	struct mediator *mediator = owner;
-	json_t *vms = json_array(), *gpus = json_array();
-	const struct vm_entry *entry;
-	struct gpu_shares shares[CORE_MAX_GPUS];
+	json_t *vms, *gpus;
 	struct core_stats stats;
+	size_t count;
 
-	shares_sum(mediator, shares);
-	TAILQ_FOREACH (entry, &mediator->vms, link) {
-		if (!entry->removing)
-			json_array_append_new(vms, vm_status(mediator, entry, shares));
+	if (figures_gather(mediator, &figures, &count) < 0) {
+		admin_call_result(call, NULL);
+		return;
 	}
+	vms = json_array();
+	gpus = json_array();
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(vms, vm_describe_status(&figures[i]));
 	for (uint32_t i = 0; i < mediator->gpus.count; i++)
 		json_array_append_new(gpus, gpu_watch_describe(mediator->watch, i));
 	core_stats(mediator->core, &stats);
@@ -168,7 +91,7 @@ struct listing {
 static void add_connection(void *context, const struct guest_connection *connection)
 {
 	struct listing *listing = context;
-	json_t *object = vm_identity(listing->entry);
+	json_t *object = vm_describe_identity(listing->entry);
 
 	if (!object)
 		return;
@@ -193,29 +116,11 @@ static void on_show_connections(void *owner, struct admin_call *call, const json
 	admin_call_result(call, json_pack("{s:o}", "connections", listing.list));
 }
 
-static json_t *worker_status(struct mediator *mediator, const struct vm_entry *entry)
-{
-	json_t *object = vm_identity(entry);
-	struct core_vm_stats stats;
-
-	if (!object)
-		return NULL;
-	core_vm_stats(mediator->core, clock_monotonic_ns(), entry->core_vm, &stats);
-	put(object, "pid", json_null());
-	put(object, "ready", json_false());
-	put(object, "state", worker_text(&stats));
-	put(object, "failed_starts", json_integer(stats.failed_starts));
-	put(object, "backend", json_string(mediator->gpus.cuda ? "cuda" : "cpu"));
-	put(object, "gpu", json_integer(stats.gpu));
-	put(object, "in_flight", json_integer(stats.in_flight));
-	return object;
-}
-
 static void add_worker(void *context, const struct worker_info *info)
 {
 	struct listing *listing = context;
 	const struct vm_entry *entry = vm_table_find(listing->mediator, info->vm);
-	json_t *object = entry ? worker_status(listing->mediator, entry) : NULL;
+	json_t *object = entry ? vm_describe_worker(listing->mediator, entry) : NULL;
 
 	if (!object)
 		return;
@@ -237,8 +142,8 @@ static void add_failing_workers(struct listing *listing)
 		core_vm_stats(listing->mediator->core, clock_monotonic_ns(),
 		              listing->entry->core_vm, &stats);
 		if (stats.worker == CORE_WORKER_NONE && stats.failed_starts)
-			json_array_append_new(listing->list,
-			                      worker_status(listing->mediator, listing->entry));
+			json_array_append_new(listing->list, vm_describe_worker(listing->mediator,
+			                                                        listing->entry));
 	}
 }
 
@@ -333,20 +238,18 @@ static void on_resume(void *owner, struct admin_call *call, const json_t *params
 
 static void on_weights(void *owner, struct admin_call *call, const json_t *params UNUSED)
 {
-	struct gpu_shares shares[CORE_MAX_GPUS];
+	CLEANUP(freep) struct vm_figures *figures = NULL;
 	struct mediator *mediator = owner;
-	json_t *list = json_array();
-	const struct vm_entry *entry;
+	json_t *list;
+	size_t count;
 
-	shares_sum(mediator, shares);
-	TAILQ_FOREACH (entry, &mediator->vms, link) {
-		json_t *object = entry->removing ? NULL : vm_identity(entry);
-
-		if (!object)
-			continue;
-		put_shares(object, mediator, entry, shares);
-		json_array_append_new(list, object);
+	if (figures_gather(mediator, &figures, &count) < 0) {
+		admin_call_result(call, NULL);
+		return;
 	}
+	list = json_array();
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(list, vm_describe_weights(mediator, &figures[i]));
 	admin_call_result(call, json_pack("{s:o}", "weights", list));
 }
 
@@ -370,7 +273,7 @@ const struct admin_method admin_methods[] = {
 	{"resume", "give a GPU back: {\"gpu\": number, \"by\": who}", on_resume},
 	{"list-jobs", "the jobs that wait or run", on_list_jobs},
 	{"cancel-job", "end a job: {\"job\": number}", on_cancel_job},
-	{"weights", "weights, priorities and shares", on_weights},
+	{"weights", "what each VM may claim and gets, and its place in the order", on_weights},
 	{"show-metrics", "all metrics as Prometheus text", on_show_metrics},
 	{NULL, NULL, NULL},
 };

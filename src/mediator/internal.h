@@ -5,7 +5,8 @@
  *   mediator.c       start, signals, end
  *   bridge.c         events and actions of the core
  *   reload.c         configuration and registry are read again
- *   shares.c         what share of its GPU each VM gets
+ *   figures.c        what is known of the VMs at one moment
+ *   vm_describe.c    the same as JSON
  *   vm_table.c       the registry's VMs become ports and VMs of the core
  *   admin_methods.c  what the admin socket offers
  */
@@ -104,19 +105,26 @@ void reload_free(struct mediator *mediator, struct pending_reload *reload);
 /* Reads configuration and registry again; the outcome goes to @call, which may be NULL. */
 void mediator_reload(struct mediator *mediator, struct admin_call *call);
 
-/* shares.c */
-/* What the shares of one GPU are parts of. */
-struct gpu_shares {
-	int64_t charged_ns; /* to all its VMs in the last minute */
-	int64_t claims;     /* of all its VMs */
+/* figures.c */
+/* What is known of a VM at one moment. */
+struct vm_figures {
+	const struct vm_entry *entry;
+	struct core_vm_stats stats;
+	double share;           /* of what its GPU was charged in the last minute; 0..1 */
+	double share_target;    /* of its GPU if all that may use it are busy; 0..1 */
+	double submission_rate; /* jobs per second in the last minute, refused ones included */
+	double job_average_ns;  /* mean execution time, as workers measured */
 };
 
-int shares_start(struct mediator *mediator);
-/* Fills CORE_MAX_GPUS sums. */
-void shares_sum(struct mediator *mediator, struct gpu_shares *out);
-/* A VM's part of what its GPU was charged, and of what it would be if all were busy; 0..1. */
-double shares_now(const struct gpu_shares *gpu, const struct vm_entry *entry);
-double shares_target(const struct gpu_shares *gpu, const struct vm_entry *entry);
+int figures_start(struct mediator *mediator);
+/* Of all VMs that are not being removed. The caller frees *@out. Returns 0 or -ENOMEM. */
+int figures_gather(struct mediator *mediator, struct vm_figures **out, size_t *count);
+/* vm_describe.c: for the admin socket; the caller owns the result, NULL without memory */
+json_t *vm_describe_identity(const struct vm_entry *entry);
+json_t *vm_describe_status(const struct vm_figures *vm);
+/* Of the VM's worker what the core knows. */
+json_t *vm_describe_worker(struct mediator *mediator, const struct vm_entry *entry);
+json_t *vm_describe_weights(const struct mediator *mediator, const struct vm_figures *vm);
 /* vm_table.c */
 struct vm_table_report {
 	uint32_t added;

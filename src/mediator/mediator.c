@@ -213,7 +213,7 @@ static int start_events(struct mediator *mediator)
 		if (!mediator->signals[i] || event_add(mediator->signals[i], NULL) < 0)
 			return -ENOMEM;
 	}
-	return start_watchdog(mediator) < 0 ? -ENOMEM : shares_start(mediator);
+	return start_watchdog(mediator) < 0 ? -ENOMEM : figures_start(mediator);
 }
 
 static int start_sockets(struct mediator *mediator)

@@ -15,13 +15,6 @@
 #include "mediator/metrics_format.h"
 #include "mediator/metrics_gpu.h"
 
-/* What the rows of one VM are written from, gathered once. */
-struct vm_figures {
-	const struct vm_entry *entry;
-	struct core_vm_stats stats;
-	double share, share_target;
-};
-
 struct vm_metric {
 	const char *name;
 	const char *type;
@@ -107,17 +100,12 @@ static void write_depth(FILE *out, const char *name, const struct vm_figures *vm
 
 static void write_rate(FILE *out, const char *name, const struct vm_figures *vm)
 {
-	uint32_t span_s = rate_span_s(&vm->entry->submitted);
-
-	write_vm_value(out, name, vm,
-	               span_s ? (double)rate_gain(&vm->entry->submitted) / span_s : 0);
+	write_vm_value(out, name, vm, vm->submission_rate);
 }
 
 static void write_average(FILE *out, const char *name, const struct vm_figures *vm)
 {
-	double jobs = (double)max_u64(vm->stats.executed, 1);
-
-	write_vm_value(out, name, vm, clock_seconds((int64_t)vm->stats.job_gpu_ns) / jobs);
+	write_vm_value(out, name, vm, vm->job_average_ns / NS_PER_SEC);
 }
 
 static void write_share(FILE *out, const char *name, const struct vm_figures *vm)
@@ -290,15 +278,6 @@ static const struct global_metric global_metrics[] = {
 
 /* ---- All of it -------------------------------------------------------------------------- */
 
-static void gather(struct vm_figures *vm, struct mediator *mediator, const struct vm_entry *entry,
-                   const struct gpu_shares *gpus)
-{
-	vm->entry = entry;
-	core_vm_stats(mediator->core, clock_monotonic_ns(), entry->core_vm, &vm->stats);
-	vm->share = shares_now(&gpus[vm->stats.gpu], entry);
-	vm->share_target = shares_target(&gpus[vm->stats.gpu], entry);
-}
-
 static void write_all(FILE *out, struct mediator *mediator, const struct vm_figures *vms,
                       size_t count)
 {
@@ -321,24 +300,15 @@ static void write_all(FILE *out, struct mediator *mediator, const struct vm_figu
 char *metrics_text(struct mediator *mediator)
 {
 	CLEANUP(freep) struct vm_figures *vms = NULL;
-	struct gpu_shares gpus[CORE_MAX_GPUS];
-	const struct vm_entry *entry;
 	char *text = NULL;
-	size_t size = 0, count = 0;
+	size_t size = 0, count;
 	FILE *out;
 
-	TAILQ_FOREACH (entry, &mediator->vms, link)
-		count += !entry->removing;
-	vms = calloc(count + 1, sizeof(*vms));
-	out = vms ? open_memstream(&text, &size) : NULL;
+	if (figures_gather(mediator, &vms, &count) < 0)
+		return NULL;
+	out = open_memstream(&text, &size);
 	if (!out)
 		return NULL;
-	count = 0;
-	shares_sum(mediator, gpus);
-	TAILQ_FOREACH (entry, &mediator->vms, link) {
-		if (!entry->removing)
-			gather(&vms[count++], mediator, entry, gpus);
-	}
 	write_all(out, mediator, vms, count);
 	if (fclose(out) != 0) {
 		free(text);

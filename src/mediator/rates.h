@@ -9,7 +9,7 @@
 
 enum { RATE_WINDOW_S = 60 };
 
-/* One counter. Zero-initialise; then call rate_sample() once a second. */
+/* One counter, which begins at 0. Zero-initialise; then call rate_sample() once a second. */
 struct rate {
 	int64_t samples[RATE_WINDOW_S + 1]; /* ring */
 	uint32_t count;                     /* of samples taken, at most all */

@@ -164,9 +164,15 @@ class Mediator:
 LIVE_VM = {"vm_uuid": UUID1, "vm_name": "web", "vm_id": 1, "pool": "A", "priority": "medium",
            "weight": 1.0, "connected": 2, "queue_depth": 3, "in_flight": 1, "worker": "ready",
            "jobs_done": 41, "jobs_failed": 5, "refused": 6, "quarantined": False,
+           "submission_rate": 12.345, "job_average_us": 4321,
            "p50_us": 100, "p95_us": 2000, "p99_us": 3000000, "share": 0.25,
            "share_target": 0.5, "charged_s": 61}
+LIVE_WEIGHTS = {"vm_uuid": UUID1, "vm_name": "web", "vm_id": 1, "pool": "A", "priority": "medium",
+                "weight": 3.0, "gpu": 0, "share": 0.25, "share_target": 0.5, "priority_factor": 2,
+                "phi": 6.0, "turn": "waiting", "queued": 3, "in_flight": 1, "head_wait_us": 1500,
+                "start_ms": 0.5, "turn_average_us": 4000, "boost": 0.125, "key_ms": -1.5}
 ANSWERS = {
+    "weights": {"weights": [LIVE_WEIGHTS]},
     "ping": {"version": "0.3.0", "pid": 42},
     "status": {"version": "0.3.0", "pid": 42, "uptime_s": 3700, "backend": "cpu", "workers": 1,
                "queue_depth": 3, "gpus": [{"index": 0, "uuid": "GPU-1", "name": "H100",
@@ -479,9 +485,9 @@ def test_weights_come_to_shares(registered):
     # web: 1 x 2, db: 1 x 4; a third that is quarantined claims nothing.
     registered.ok("register-vm", f"--vm-uuid={UUID3}", "--name=bad", "--weight=100")
     registered.ok("quarantine-vm", f"--vm-uuid={UUID3}")
-    shares = [vm["share_if_all_busy"] for vm in registered.json("show-weights")["vms"]]
+    shares = [vm["share_target"] for vm in registered.json("show-weights")["vms"]]
     assert shares == pytest.approx([1 / 3, 2 / 3, 0])
-    assert registered.json("show-weights", "--pool=B")["vms"][0]["share_if_all_busy"] == \
+    assert registered.json("show-weights", "--pool=B")["vms"][0]["share_target"] == \
         pytest.approx(2 / 3)
     assert "66.7%" in registered.ok("show-weights")
 
@@ -634,7 +640,7 @@ def test_status_with_a_mediator(registered, mediator):
     ("list-workers", "workers", ["99", "ready", "8.0 s"]),
     ("show-health", "gpus", ["H100", "degraded"]),
     ("health", "gpus", ["GPU-1"]),
-    ("show-metrics", "vms", ["41", "2.0 ms", "1 min 1 s"]),
+    ("show-metrics", "vms", ["41", "12.3", "4.3 ms", "2.0 ms", "1 min 1 s"]),
 ])
 def test_live_views(host, mediator, command, key, words):
     text = host.ok(command)
@@ -710,8 +716,17 @@ def test_a_mediator_that_refuses(registered, mediator):
 
 
 def test_shares_now(registered, mediator):
+    """What the mediator says counts; of a VM that it does not serve nothing is known."""
     rows = registered.json("show-weights")["vms"]
-    assert [row["share"] for row in rows] == [0.25, None]
+    assert [row.get("share") for row in rows] == [0.25, None]
+    assert [row["weight"] for row in rows] == [3.0, 1.0]
+    assert registered.json("show-weights", "--verbose")["vms"][0]["key_ms"] == -1.5
+    assert re.search(r"waiting +1 +3 +1\.5 ms +0\.500 +4\.0 ms +12\.5% +-1\.500",
+                     registered.ok("show-weights", "--verbose"))
+    mediator.answers["weights"] = None
+    done = registered.run("show-weights")
+    assert done.returncode == 0 and b"refused weights" in done.stderr
+    registered.fails(1, "show-weights", "--verbose")
 
 
 # ---- check, backup, export, import ----
@@ -850,6 +865,7 @@ def test_the_real_mediator(host, new_mediator):
     vm, = [vm for vm in answer["vms"] if vm["vm_uuid"] == UUID1]
     # Beyond what a plain VM lacks, every column has something to show.
     assert set(LIVE_VM) <= set(vm)
+    assert set(LIVE_WEIGHTS) <= set(host.json("show-weights")["vms"][0])
     for command in ("status", "show-connections", "list-jobs", "list-workers", "show-health",
                     "show-metrics", "show-weights"):
         assert host.ok(command)

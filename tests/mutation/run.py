@@ -24,10 +24,10 @@ LIMIT_S = 150
 # (the rule that goes, file in src/core/schedule, text, what takes its place)
 MUTATIONS = [
     ("weights divide charges", "sched_fair.h",
-     "(FAIR_TAG_SCALE * vm->used_ns + vm->tag_remainder) / vm->phi",
-     "(FAIR_TAG_SCALE * vm->used_ns + vm->tag_remainder) / 100"),
+     "(SCHED_TAG_SCALE * vm->used_ns + vm->tag_remainder) / vm->phi",
+     "(SCHED_TAG_SCALE * vm->used_ns + vm->tag_remainder) / 100"),
     ("remainders are kept", "sched_fair_turn.c",
-     "vm->tag_remainder = (FAIR_TAG_SCALE * vm->used_ns + vm->tag_remainder) % vm->phi;",
+     "vm->tag_remainder = (SCHED_TAG_SCALE * vm->used_ns + vm->tag_remainder) % vm->phi;",
      "vm->tag_remainder = 0;"),
     ("a woken VM starts at virtual time", "sched_fair_turn.c",
      "vm->start_tag = max_i64(sched->virtual_time, vm->finish_tag);",

@@ -20,6 +20,15 @@
 
 #define SCHED_NEVER INT64_MAX
 
+/* Points in virtual time, "tags", move on by this per ns charged, divided by phi in hundredths. */
+enum { SCHED_TAG_SCALE = 256 };
+
+/* A distance of tags as GPU time, in ns, of a VM whose phi is 1.00. */
+static inline int64_t sched_tag_ns(int64_t tag)
+{
+	return tag * 100 / SCHED_TAG_SCALE;
+}
+
 struct sched;    /* one GPU's scheduler; each policy has its own */
 struct sched_vm; /* one VM in it */
 

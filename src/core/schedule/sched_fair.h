@@ -9,7 +9,7 @@
  *   sched_fair_ready.c   the ready VMs in their order
  *   sched_fair_check.c   statistics and invariants
  *
- * A tag is virtual time: 256 * ns / phi, phi in hundredths.
+ * A tag is virtual time: SCHED_TAG_SCALE * ns / phi, phi in hundredths.
  */
 #ifndef CORE_SCHED_FAIR_H
 #define CORE_SCHED_FAIR_H
@@ -24,7 +24,6 @@
 #include "core/schedule/sched.h"
 
 enum {
-	FAIR_TAG_SCALE = 256,
 	FAIR_OPEN_MAX = 32, /* no overlap_max is larger */
 	FAIR_DEPTH_MAX = 4, /* jobs in flight of one VM */
 	FAIR_HIT_MAX = 3,
@@ -148,13 +147,13 @@ struct sched {
 /* Virtual time that @ns of GPU time are worth at @phi, rounded down. */
 static inline int64_t fair_tag(int64_t ns, int32_t phi)
 {
-	return FAIR_TAG_SCALE * ns / phi;
+	return SCHED_TAG_SCALE * ns / phi;
 }
 
 /* Where the open turn's charge has brought the VM: S + used / phi. */
 static inline int64_t fair_reached_tag(const struct sched_vm *vm)
 {
-	return vm->start_tag + (FAIR_TAG_SCALE * vm->used_ns + vm->tag_remainder) / vm->phi;
+	return vm->start_tag + (SCHED_TAG_SCALE * vm->used_ns + vm->tag_remainder) / vm->phi;
 }
 
 /* Charges everything up to @now_ns. Every call of the interface does this first. */

@@ -49,7 +49,7 @@ static int64_t refundable_ns(const struct sched *sched, const struct sched_vm *v
 	if (vm->promise >= sched->virtual_time)
 		return vm->used_ns;
 	needed = (sched->virtual_time - vm->start_tag) * vm->phi - vm->tag_remainder;
-	needed = (needed + FAIR_TAG_SCALE - 1) / FAIR_TAG_SCALE;
+	needed = (needed + SCHED_TAG_SCALE - 1) / SCHED_TAG_SCALE;
 	return max_i64(0, vm->used_ns - max_i64(0, needed));
 }
 

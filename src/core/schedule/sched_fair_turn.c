@@ -158,7 +158,7 @@ void fair_end_turn(struct sched *sched, struct sched_vm *vm, int64_t now_ns)
 {
 	assert(vm->open && vm->in_flight == 0);
 	vm->finish_tag = fair_reached_tag(vm);
-	vm->tag_remainder = (FAIR_TAG_SCALE * vm->used_ns + vm->tag_remainder) % vm->phi;
+	vm->tag_remainder = (SCHED_TAG_SCALE * vm->used_ns + vm->tag_remainder) % vm->phi;
 	sched->finish_max = max_i64(sched->finish_max, vm->finish_tag);
 	learn_turn(vm);
 	vm->open = false;
@@ -273,7 +273,7 @@ static int64_t overrun_ns(const struct sched *sched, int64_t start_tag, int64_t 
 
 	TAILQ_FOREACH (vm, &sched->open, open_link) {
 		int64_t tag_ns = (start_tag - vm->start_tag) * vm->phi - vm->tag_remainder;
-		int64_t charge_ns = max_i64(FAIR_OVERRUN_NS + 1, tag_ns / FAIR_TAG_SCALE + 1);
+		int64_t charge_ns = max_i64(FAIR_OVERRUN_NS + 1, tag_ns / SCHED_TAG_SCALE + 1);
 
 		at_ns = min_i64(at_ns, now_ns + charge_ns - vm->used_ns);
 	}
