@@ -18,7 +18,8 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-COPIED = ["src/base", "src/proto", "src/core", "src/sim", "include", "tests/unit", "tests/scenarios"]
+COPIED = ["src/base", "src/proto", "src/core", "src/settings", "src/sim", "include", "tests/unit",
+          "tests/scenarios"]
 LIMIT_S = 150
 
 # (the rule that goes, file in src/core/schedule, text, what takes its place)
@@ -158,7 +159,7 @@ def prepare(copy):
 def build(copy):
     core = [p for p in (copy / "src/core").rglob("*.c") if not p.name.startswith("health")]
     flags = ["-std=gnu11", "-O1", "-g", "-w", "-D_GNU_SOURCE", "-DVGPU_VERSION=\"mutated\"", f"-I{copy}/src", f"-I{copy}/include"]
-    sim = list((copy / "src/sim").glob("*.c"))
+    sim = [p for room in ("settings", "sim") for p in (copy / "src" / room).glob("*.c")]
     fair = [p for p in core if p.name.startswith(("sched_fair", "run_list"))]
     scripts = [copy / "tests/unit/test_sched_fair.c"]
     lockstep = [copy / "tests/unit" / n for n in ("test_sched_lockstep.c", "sched_naive.c")]
