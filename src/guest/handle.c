@@ -294,11 +294,20 @@ static int make_place(struct vgpu *vgpu, int64_t deadline_ns)
 	return 0;
 }
 
+/* Of the place's next request: 0 is nobody's. */
+static uint32_t next_id(const struct place *place)
+{
+	uint32_t id = place->id + VGPU_OUTSTANDING_MAX;
+
+	return id ? id : VGPU_OUTSTANDING_MAX;
+}
+
 static int submit_until(struct vgpu *vgpu, const struct vgpu_request *request, int64_t deadline_ns,
                         uint32_t *id)
 {
 	uint8_t bytes[VGPU_MESSAGE_BYTES];
 	struct place *place;
+	uint32_t next;
 	size_t length;
 	int r;
 
@@ -310,8 +319,9 @@ static int submit_until(struct vgpu *vgpu, const struct vgpu_request *request, i
 	if (r != 0)
 		return r;
 	place = &vgpu->places[vgpu->free_places[vgpu->free_count - 1]];
-	r = vgpu->transport->ops->submit(vgpu->transport, place->id + VGPU_OUTSTANDING_MAX, bytes,
-	                                 (uint32_t)length, deadline_ns);
+	next = next_id(place);
+	r = vgpu->transport->ops->submit(vgpu->transport, next, bytes, (uint32_t)length,
+	                                 deadline_ns);
 	if (r != 0)
 		return r;
 	vgpu->free_count--;
@@ -319,8 +329,8 @@ static int submit_until(struct vgpu *vgpu, const struct vgpu_request *request, i
 	vgpu->sent++;
 	vgpu->stats.submitted++;
 	place->state = PLACE_SENT;
-	place->id += VGPU_OUTSTANDING_MAX;
-	*id = place->id;
+	place->id = next;
+	*id = next;
 	return 0;
 }
 

@@ -380,6 +380,20 @@ static void test_stray_answers(void **state UNUSED)
 	vgpu_close(vgpu);
 }
 
+/* However often a place is used: the ids of all requests go round, and leave 0 out. */
+static void test_no_request_has_id_0(void **state UNUSED)
+{
+	struct fake fake = {0};
+	struct vgpu *vgpu = open_fake(&fake);
+	uint32_t id = 0;
+
+	for (uint32_t i = 0; i < UINT32_MAX / VGPU_OUTSTANDING_MAX + 3; i++) {
+		if (vgpu_submit(vgpu, &nop, 0, &id) != 0 || id == 0 || vgpu_abandon(vgpu, id) != 0)
+			fail_msg("request %u with id %u", i, id);
+	}
+	vgpu_close(vgpu);
+}
+
 static void test_garbage_and_end(void **state UNUSED)
 {
 	struct fake fake = {0};
@@ -464,6 +478,7 @@ int main(void)
 		cmocka_unit_test(test_wait_may_be_repeated),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_stray_answers),
+		cmocka_unit_test(test_no_request_has_id_0),
 		cmocka_unit_test(test_garbage_and_end),
 		cmocka_unit_test(test_too_large),
 		cmocka_unit_test(test_answer_joins_both_places),
