@@ -18,14 +18,19 @@ enum { LOG_LINE_BYTES = 1024 };
 /* Where poll() says that a pipe takes something, it takes this much. */
 _Static_assert(2 * LOG_LINE_BYTES <= PIPE_BUF, "a line and the one about lost ones");
 
-static const struct {
-	const char *name;
-	int syslog_priority;
-} log_levels[] = {
-	[LOG_LEVEL_ERROR] = {"error", 3},
-	[LOG_LEVEL_WARNING] = {"warning", 4},
-	[LOG_LEVEL_INFO] = {"info", 6},
-	[LOG_LEVEL_DEBUG] = {"debug", 7},
+const char *const log_level_names[] = {
+	[LOG_LEVEL_ERROR] = "error",
+	[LOG_LEVEL_WARNING] = "warning",
+	[LOG_LEVEL_INFO] = "info",
+	[LOG_LEVEL_DEBUG] = "debug",
+	NULL,
+};
+
+static const int syslog_priorities[] = {
+	[LOG_LEVEL_ERROR] = 3,
+	[LOG_LEVEL_WARNING] = 4,
+	[LOG_LEVEL_INFO] = 6,
+	[LOG_LEVEL_DEBUG] = 7,
 };
 
 static struct {
@@ -44,8 +49,8 @@ void log_init(const char *program, enum log_level level)
 
 int log_level_parse(enum log_level *out, const char *name)
 {
-	for (size_t i = 0; i < ARRAY_LEN(log_levels); i++) {
-		if (strcmp(name, log_levels[i].name) == 0) {
+	for (size_t i = 0; log_level_names[i]; i++) {
+		if (strcmp(name, log_level_names[i]) == 0) {
 			*out = (enum log_level)i;
 			return 0;
 		}
@@ -60,11 +65,10 @@ static size_t PRINTF(3, 0)
 	size_t used;
 
 	if (log_state.journal)
-		used = (size_t)snprintf(to, LOG_LINE_BYTES, "<%d>",
-		                        log_levels[level].syslog_priority);
+		used = (size_t)snprintf(to, LOG_LINE_BYTES, "<%d>", syslog_priorities[level]);
 	else
 		used = (size_t)snprintf(to, LOG_LINE_BYTES, "%s: %s: ", log_state.program,
-		                        log_levels[level].name);
+		                        log_level_names[level]);
 	vsnprintf(to + used, LOG_LINE_BYTES - used - 1, format, args);
 
 	/* One line an event: whatever text a peer or a file brought in stays in it. */

@@ -31,10 +31,13 @@ enum log_level {
 	LOG_LEVEL_DEBUG,   /* every message */
 };
 
+/* In the order of enum log_level, and a NULL behind the last. */
+extern const char *const log_level_names[];
+
 /* @program must outlive the process' last log line. */
 void log_init(const char *program, enum log_level level);
 
-/* Reads "error", "warning", "info" or "debug". Returns 0, or -EINVAL for anything else. */
+/* Reads one of log_level_names. Returns 0, or -EINVAL for anything else. */
 int log_level_parse(enum log_level *out, const char *name);
 
 void log_write(enum log_level level, const char *format, ...) PRINTF(2, 3);

@@ -31,7 +31,6 @@ struct key {
 };
 
 static const char *const backends[] = {"auto", "cpu", "cuda", NULL};
-static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 
 #define AT(member) offsetof(struct config, member)
 #define INTEGER(member, from, to, on)                                 \
@@ -47,7 +46,7 @@ static const struct key keys[] = {
 	{"pool.A.gpus", KIND_GPUS, AT(gpus[0]), 0, 0, NULL, false},
 	{"pool.B.gpus", KIND_GPUS, AT(gpus[1]), 0, 0, NULL, false},
 	{"backend", KIND_CHOICE, AT(backend), 0, 0, backends, false},
-	{"log_level", KIND_CHOICE, AT(log_level), 0, 0, log_levels, false},
+	{"log_level", KIND_CHOICE, AT(log_level), 0, 0, log_level_names, false},
 	{"allow_test_ops", KIND_BOOL, AT(allow_test_ops), 0, 0, NULL, false},
 	INTEGER(job_timeout_ms, 10, 86400000, true),
 	INTEGER(quantum_us, 100, 1000000, true),

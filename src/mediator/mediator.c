@@ -147,14 +147,13 @@ static int last_cpu(void)
 
 static int start_workers(struct mediator *mediator, const char *program)
 {
-	static const char *const levels[] = {"error", "warning", "info", "debug"};
 	const struct worker_host_config config = {
 		.program = program,
 		.backend = mediator->gpus.cuda ? "cuda" : "cpu",
 		.uid_base = geteuid() == 0 ? (uint32_t)mediator->config.worker_uid_base : 0,
 		.pin_cpu = mediator->gpus.cuda ? -1 : last_cpu(),
 		.allow_test_ops = mediator->config.allow_test_ops,
-		.log_level = levels[mediator->config.log_level],
+		.log_level = log_level_names[mediator->config.log_level],
 	};
 
 	return worker_host_new(&mediator->workers, mediator->base, mediator->children, &config,
