@@ -13,6 +13,7 @@
 #ifndef MEDIATOR_INTERNAL_H
 #define MEDIATOR_INTERNAL_H
 
+#include <limits.h>
 #include <sys/queue.h>
 
 #include <uthash.h>
@@ -69,7 +70,7 @@ struct mediator {
 	struct event *timer;
 	int64_t armed_ns; /* what timer_fd is set to; SCHED_NEVER = off */
 
-	const char *worker_program;
+	char worker_program[PATH_MAX];
 	struct gpu_table gpus;
 	struct vm_entry_list vms;
 	struct vm_entry *by_uuid;

@@ -145,10 +145,10 @@ static int last_cpu(void)
 	return last;
 }
 
-static int start_workers(struct mediator *mediator, const char *program)
+static int start_workers(struct mediator *mediator)
 {
 	const struct worker_host_config config = {
-		.program = program,
+		.program = mediator->worker_program,
 		.backend = mediator->gpus.cuda ? "cuda" : "cpu",
 		.uid_base = geteuid() == 0 ? (uint32_t)mediator->config.worker_uid_base : 0,
 		.pin_cpu = mediator->gpus.cuda ? -1 : last_cpu(),
@@ -272,7 +272,6 @@ int mediator_new(struct mediator **out, struct event_base *base, const struct co
                  const struct config_source *source)
 {
 	CLEANUP(mediator_freep) struct mediator *mediator = calloc(1, sizeof(*mediator));
-	static char program[PATH_MAX];
 	int r;
 
 	if (!mediator)
@@ -280,19 +279,18 @@ int mediator_new(struct mediator **out, struct event_base *base, const struct co
 	mediator->base = base;
 	mediator->config = *config;
 	mediator->source = source;
-	mediator->worker_program = program;
 	mediator->started_ns = clock_monotonic_ns();
 	mediator->armed_ns = SCHED_NEVER;
 	mediator->timer_fd = -1;
 	TAILQ_INIT(&mediator->vms);
 	TAILQ_INIT(&mediator->reloads);
 
-	r = worker_program(program, sizeof(program));
+	r = worker_program(mediator->worker_program, sizeof(mediator->worker_program));
 	if (r < 0) {
-		log_error("%s: %s", program, strerror(-r));
+		log_error("%s: %s", mediator->worker_program, strerror(-r));
 		return r;
 	}
-	r = gpus_find(&mediator->gpus, config, program);
+	r = gpus_find(&mediator->gpus, config, mediator->worker_program);
 	if (r == 0)
 		r = start_events(mediator);
 	if (r == 0)
@@ -300,7 +298,7 @@ int mediator_new(struct mediator **out, struct event_base *base, const struct co
 	if (r == 0)
 		r = start_core(mediator);
 	if (r == 0)
-		r = start_workers(mediator, program);
+		r = start_workers(mediator);
 	if (r == 0)
 		r = gpu_watch_new(&mediator->watch, mediator);
 	if (r == 0)

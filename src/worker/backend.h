@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/util.h"
 #include "proto/worker_msg.h"
 #include "worker/operation.h"
 
@@ -107,6 +108,6 @@ const struct backend_ops *backend_find(const char *name);
 
 /* Fills @failure; always returns @error, a negative errno. */
 int backend_fail(struct backend_failure *failure, int error, uint32_t code, uint32_t detail,
-                 const char *format, ...) __attribute__((format(printf, 5, 6)));
+                 const char *format, ...) PRINTF(5, 6);
 
 #endif
