@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What AddressSanitizer must know of vgpu-worker; linked into it by sanitizer builds
- * only (bin/meson.build).
+ * only (meson.build).
  *
  * LeakSanitizer looks for leaks through ptrace and a process of its own, which the
  * worker's sandbox forbids, rightly: it would end every worker with an error. The
