@@ -42,7 +42,7 @@ static const struct option_row option_rows[OPTION_COUNT] = {
 	[OPTION_ENABLED] = {"enabled", "yes|no", "does the pool take jobs"},
 	[OPTION_REASON] = {"reason", "TEXT", "why, for whoever looks later"},
 	[OPTION_VERBOSE] = {"verbose", NULL, "with the parts of the scheduler's order"},
-	[OPTION_PROMETHEUS] = {"prometheus", NULL, "exactly what /metrics serves"},
+	[OPTION_PROMETHEUS] = {"prometheus", NULL, "as Prometheus reads it"},
 	[OPTION_JOB] = {"job", "ID", "the job, as list-jobs shows it"},
 	[OPTION_GPU] = {"gpu", "N", "the GPU, as health numbers it; needed if there are several"},
 };

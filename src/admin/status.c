@@ -30,6 +30,7 @@ static const struct column mediator_columns[] = {
 	{"backend", "Backend", COLUMN_TEXT},
 	{"workers", "Workers", COLUMN_NUMBER},
 	{"queue_depth", "Jobs waiting", COLUMN_NUMBER},
+	{"longest_stall_us", "Longest stall", COLUMN_US},
 	{NULL, NULL, COLUMN_TEXT},
 };
 

@@ -53,13 +53,15 @@ static void on_status(void *owner, struct admin_call *call, const json_t *params
 	core_stats(mediator->core, &stats);
 	admin_call_result(
 		call,
-		json_pack("{s:s, s:i, s:f, s:s, s:o, s:o, s:i, s:i, s:I, s:{s:o, s:b}}", "version",
-	                  VGPU_VERSION, "pid", (int)getpid(), "uptime_s",
+		json_pack("{s:s, s:i, s:f, s:s, s:o, s:o, s:i, s:i, s:I, s:I, s:{s:o, s:b}}",
+	                  "version", VGPU_VERSION, "pid", (int)getpid(), "uptime_s",
 	                  clock_seconds(clock_monotonic_ns() - mediator->started_ns), "backend",
 	                  mediator->gpus.cuda ? "cuda" : "cpu", "gpus", gpus, "vms", vms,
 	                  "queue_depth", (int)stats.jobs, "workers", (int)stats.workers,
-	                  "stale_events", (json_int_t)stats.stale_events, "database", "path",
-	                  admin_text(mediator->config.db), "ok", (int)store_ok(mediator->store)));
+	                  "stale_events", (json_int_t)stats.stale_events, "longest_stall_us",
+	                  (json_int_t)(lag_histogram(mediator->lag)->max_ns / NS_PER_US),
+	                  "database", "path", admin_text(mediator->config.db), "ok",
+	                  (int)store_ok(mediator->store)));
 }
 
 static void on_reload(void *owner, struct admin_call *call, const json_t *params UNUSED)

@@ -239,22 +239,32 @@ void mediator_pump(struct mediator *mediator)
 
 /* ---- Events for the core ------------------------------------------------------------- */
 
+/* The core has decided on an event that came at @now_ns. */
+static void decided(struct mediator *mediator, int64_t now_ns)
+{
+	histogram_record(&mediator->decisions, clock_monotonic_ns() - now_ns);
+	mediator_pump(mediator);
+}
+
 void mediator_on_timer(evutil_socket_t fd, short what UNUSED, void *arg)
 {
 	struct mediator *mediator = arg;
 	uint64_t expirations;
+	int64_t now_ns;
 
 	if (read(fd, &expirations, sizeof(expirations)) < 0)
 		return;
+	now_ns = clock_monotonic_ns();
 	mediator->armed_ns = SCHED_NEVER;
-	core_tick(mediator->core, clock_monotonic_ns());
-	mediator_pump(mediator);
+	core_tick(mediator->core, now_ns);
+	decided(mediator, now_ns);
 }
 
 static void on_submit(void *owner, void *vm, uint64_t client, uint32_t request_id,
                       enum vgpu_code malformed, uint32_t opcode, struct message *request)
 {
 	struct mediator *mediator = owner;
+	int64_t now_ns = clock_monotonic_ns();
 	struct vm_entry *entry = vm;
 	const struct core_submission submission = {
 		.client = client,
@@ -265,23 +275,24 @@ static void on_submit(void *owner, void *vm, uint64_t client, uint32_t request_i
 		.payload = request,
 	};
 
-	if (core_job_submitted(mediator->core, clock_monotonic_ns(), entry->core_vm, &submission) <
-	    0) {
+	if (core_job_submitted(mediator->core, now_ns, entry->core_vm, &submission) < 0) {
 		const struct core_answer answer = {.code = VGPU_CODE_QUEUE_FULL};
 
 		guest_server_answer(mediator->guests, client, request_id, &answer, NULL);
 		free(request);
 	}
-	mediator_pump(mediator);
+	decided(mediator, now_ns);
+	lag_wake(mediator->lag);
 }
 
 static void on_client_gone(void *owner, void *vm, uint64_t client)
 {
 	struct mediator *mediator = owner;
+	int64_t now_ns = clock_monotonic_ns();
 	struct vm_entry *entry = vm;
 
-	core_client_gone(mediator->core, clock_monotonic_ns(), entry->core_vm, client);
-	mediator_pump(mediator);
+	core_client_gone(mediator->core, now_ns, entry->core_vm, client);
+	decided(mediator, now_ns);
 }
 
 static bool has_room(void *owner, void *vm)
@@ -318,27 +329,30 @@ static void on_worker_ready(void *owner, uint32_t vm, uint64_t generation,
                             const struct worker_device *device UNUSED)
 {
 	struct mediator *mediator = owner;
+	int64_t now_ns = clock_monotonic_ns();
 
-	core_worker_ready(mediator->core, clock_monotonic_ns(), vm, generation);
-	mediator_pump(mediator);
+	core_worker_ready(mediator->core, now_ns, vm, generation);
+	decided(mediator, now_ns);
 }
 
 static int on_worker_done(void *owner, uint32_t vm, uint64_t generation, uint64_t job,
                           const struct core_result *result)
 {
 	struct mediator *mediator = owner;
-	int r = core_job_done(mediator->core, clock_monotonic_ns(), vm, generation, job, result);
+	int64_t now_ns = clock_monotonic_ns();
+	int r = core_job_done(mediator->core, now_ns, vm, generation, job, result);
 
-	mediator_pump(mediator);
+	decided(mediator, now_ns);
 	return r;
 }
 
 static void on_worker_dead(void *owner, uint32_t vm, uint64_t generation, int status)
 {
 	struct mediator *mediator = owner;
+	int64_t now_ns = clock_monotonic_ns();
 
-	core_worker_dead(mediator->core, clock_monotonic_ns(), vm, generation, (uint32_t)status);
-	mediator_pump(mediator);
+	core_worker_dead(mediator->core, now_ns, vm, generation, (uint32_t)status);
+	decided(mediator, now_ns);
 }
 
 const struct worker_host_ops mediator_worker_ops = {

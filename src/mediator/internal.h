@@ -23,6 +23,7 @@
 #include "mediator/gpu_watch.h"
 #include "mediator/gpus.h"
 #include "mediator/guest_server.h"
+#include "mediator/lag.h"
 #include "mediator/mediator.h"
 #include "mediator/rates.h"
 #include "mediator/store.h"
@@ -68,7 +69,9 @@ struct mediator {
 	bool pumping; /* actions are being carried out */
 	int timer_fd;
 	struct event *timer;
-	int64_t armed_ns; /* what timer_fd is set to; SCHED_NEVER = off */
+	int64_t armed_ns;           /* what timer_fd is set to; SCHED_NEVER = off */
+	struct histogram decisions; /* what a call into the core takes */
+	struct lag *lag;
 
 	char worker_program[PATH_MAX];
 	struct gpu_table gpus;

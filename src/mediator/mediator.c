@@ -190,6 +190,16 @@ static int start_watchdog(struct mediator *mediator)
 	return mediator->watchdog && event_add(mediator->watchdog, &interval) == 0 ? 0 : -ENOMEM;
 }
 
+/* Somebody waits for an answer, and so for the loop. */
+static bool has_jobs(void *owner)
+{
+	const struct mediator *mediator = owner;
+	struct core_stats stats;
+
+	core_stats(mediator->core, &stats);
+	return stats.jobs > 0;
+}
+
 static int start_events(struct mediator *mediator)
 {
 	static const struct {
@@ -298,6 +308,8 @@ int mediator_new(struct mediator **out, struct event_base *base, const struct co
 	if (r == 0)
 		r = start_core(mediator);
 	if (r == 0)
+		r = lag_new(&mediator->lag, base, has_jobs, mediator);
+	if (r == 0)
 		r = start_workers(mediator);
 	if (r == 0)
 		r = gpu_watch_new(&mediator->watch, mediator);
@@ -342,6 +354,7 @@ void mediator_free(struct mediator *mediator)
 		if (mediator->signals[i])
 			event_free(mediator->signals[i]);
 	}
+	lag_free(mediator->lag);
 	if (mediator->watchdog)
 		event_free(mediator->watchdog);
 	if (mediator->sampler)

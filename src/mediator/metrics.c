@@ -90,7 +90,7 @@ static void write_latency(FILE *out, const char *name, const struct vm_figures *
 	char label[REGISTRY_UUID_BYTES + 16];
 
 	snprintf(label, sizeof(label), "vm_uuid=\"%s\"", vm->entry->uuid);
-	metrics_write_histogram(out, name, label, vm->stats.latency);
+	metrics_write_histogram(out, name, label, METRICS_BUCKETS_JOB, vm->stats.latency);
 }
 
 static void write_depth(FILE *out, const char *name, const struct vm_figures *vm)
@@ -183,7 +183,8 @@ static void write_pool_histogram(FILE *out, const char *name, struct mediator *m
 
 		core_pool_stats(mediator->core, pool, &stats);
 		snprintf(label, sizeof(label), "pool=\"%c\"", pool_letter(pool));
-		metrics_write_histogram(out, name, label, wait ? stats.wait : stats.execution);
+		metrics_write_histogram(out, name, label, METRICS_BUCKETS_JOB,
+		                        wait ? stats.wait : stats.execution);
 	}
 }
 
@@ -195,6 +196,16 @@ static void write_wait(FILE *out, const char *name, struct mediator *mediator)
 static void write_execution(FILE *out, const char *name, struct mediator *mediator)
 {
 	write_pool_histogram(out, name, mediator, false);
+}
+
+static void write_decisions(FILE *out, const char *name, struct mediator *mediator)
+{
+	metrics_write_histogram(out, name, "", METRICS_BUCKETS_LOOP, &mediator->decisions);
+}
+
+static void write_lag(FILE *out, const char *name, struct mediator *mediator)
+{
+	metrics_write_histogram(out, name, "", METRICS_BUCKETS_LOOP, lag_histogram(mediator->lag));
 }
 
 static void write_busy(FILE *out, const char *name, struct mediator *mediator)
@@ -264,6 +275,10 @@ static const struct global_metric global_metrics[] = {
          write_wait},
 	{"vgpu_execution_seconds", "histogram", "Execution as the worker measured it, per pool.",
          write_execution},
+	{"vgpu_scheduler_decision_seconds", "histogram",
+         "What one event takes in the core, which decides what runs.", write_decisions},
+	{"vgpu_event_loop_lag_seconds", "histogram",
+         "How late the event loop serves a timer while there are jobs.", write_lag},
 	{"vgpu_gpu_busy_seconds_total", "counter", "GPU time charged to anybody.", write_busy},
 	{"vgpu_context_switches_total", "counter", "Turns of another VM than the one before.",
          write_switches},

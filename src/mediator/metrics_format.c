@@ -8,11 +8,18 @@
 #include "base/utf8.h"
 #include "base/util.h"
 
-/* Upper bounds of latency buckets, ns. */
-static const int64_t bucket_bounds_ns[] = {
-	100 * NS_PER_US, 250 * NS_PER_US, 500 * NS_PER_US, NS_PER_MS,       2500 * NS_PER_US,
-	5 * NS_PER_MS,   10 * NS_PER_MS,  25 * NS_PER_MS,  50 * NS_PER_MS,  100 * NS_PER_MS,
-	250 * NS_PER_MS, NS_PER_SEC,      5 * NS_PER_SEC,  30 * NS_PER_SEC, 120 * NS_PER_SEC,
+enum { BUCKETS = 15 };
+
+/* Upper bounds, ns. */
+static const int64_t bounds_ns[][BUCKETS] = {
+	[METRICS_BUCKETS_JOB] = {100 * NS_PER_US, 250 * NS_PER_US, 500 * NS_PER_US, NS_PER_MS,
+                                 2500 * NS_PER_US, 5 * NS_PER_MS, 10 * NS_PER_MS, 25 * NS_PER_MS,
+                                 50 * NS_PER_MS, 100 * NS_PER_MS, 250 * NS_PER_MS, NS_PER_SEC,
+                                 5 * NS_PER_SEC, 30 * NS_PER_SEC, 120 * NS_PER_SEC},
+	[METRICS_BUCKETS_LOOP] = {2500, 5 * NS_PER_US, 10 * NS_PER_US, 25 * NS_PER_US,
+                                  50 * NS_PER_US, 100 * NS_PER_US, 250 * NS_PER_US, 500 * NS_PER_US,
+                                  NS_PER_MS, 2500 * NS_PER_US, 5 * NS_PER_MS, 10 * NS_PER_MS,
+                                  25 * NS_PER_MS, 100 * NS_PER_MS, NS_PER_SEC},
 };
 
 void metrics_write_head(FILE *out, const char *name, const char *type, const char *help)
@@ -43,13 +50,19 @@ void metrics_write_label(FILE *out, const char *label, const char *value)
 }
 
 void metrics_write_histogram(FILE *out, const char *name, const char *label,
-                             const struct histogram *histogram)
+                             enum metrics_buckets buckets, const struct histogram *histogram)
 {
-	for (size_t i = 0; i < ARRAY_LEN(bucket_bounds_ns); i++)
-		fprintf(out, "%s_bucket{%s,le=\"%g\"} %" PRIu64 "\n", name, label,
-		        clock_seconds(bucket_bounds_ns[i]),
-		        histogram_count_at_most(histogram, bucket_bounds_ns[i]));
-	fprintf(out, "%s_bucket{%s,le=\"+Inf\"} %" PRIu64 "\n", name, label, histogram->count);
-	fprintf(out, "%s_sum{%s} %.9g\n", name, label, clock_seconds((int64_t)histogram->sum_ns));
-	fprintf(out, "%s_count{%s} %" PRIu64 "\n", name, label, histogram->count);
+	const char *comma = *label ? "," : "";
+	char labels[128] = "";
+
+	if (*label)
+		snprintf(labels, sizeof(labels), "{%s}", label);
+	for (size_t i = 0; i < BUCKETS; i++)
+		fprintf(out, "%s_bucket{%s%sle=\"%g\"} %" PRIu64 "\n", name, label, comma,
+		        clock_seconds(bounds_ns[buckets][i]),
+		        histogram_count_at_most(histogram, bounds_ns[buckets][i]));
+	fprintf(out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", name, label, comma,
+	        histogram->count);
+	fprintf(out, "%s_sum%s %.9g\n", name, labels, clock_seconds((int64_t)histogram->sum_ns));
+	fprintf(out, "%s_count%s %" PRIu64 "\n", name, labels, histogram->count);
 }

@@ -869,7 +869,15 @@ def test_the_real_mediator(host, new_mediator):
     for command in ("status", "show-connections", "list-jobs", "list-workers", "show-health",
                     "show-metrics", "show-weights"):
         assert host.ok(command)
-    assert "vgpu_vm_rate_limit" in host.ok("metrics", "--prometheus")
+    text = host.ok("metrics", "--prometheus")
+    assert "vgpu_vm_rate_limit" in text
+    # What the daemon itself takes: of each event in the core, and of its loop.
+    for name in ("vgpu_scheduler_decision_seconds", "vgpu_event_loop_lag_seconds"):
+        rows = re.findall(rf'^{name}_bucket{{le="(.*)"}} (\d+)$', text, re.M)
+        assert [bound for bound, _ in rows][-1] == "+Inf" and len(rows) <= 16
+        assert [int(count) for _, count in rows] == sorted(int(count) for _, count in rows)
+        assert re.search(rf"^{name}_count {rows[-1][1]}$", text, re.M)
+        assert float(re.search(rf"^{name}_sum (.*)$", text, re.M).group(1)) >= 0
     assert "quantum_us" in host.json("show-config")
     assert host.json("set-weight", f"--vm-uuid={UUID1}", "--weight=7")["mediator"] == "reloaded"
     weight, = [vm["weight"] for vm in host.json("status")["vms"] if vm["vm_uuid"] == UUID1]
