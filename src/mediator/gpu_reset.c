@@ -126,8 +126,9 @@ static void finish(struct watched *gpu, const char *why)
 		log_info("GPU %u: reset and verified", gpu->index);
 	} else {
 		health_mended(gpu->health, clock_monotonic_ns(), HEALTH_MEND_FRESH);
-		log_warning("GPU %u: not reset, but a fresh context works: back in service",
-		            gpu->index);
+		log_warning("GPU %u: not reset, but a fresh context works: %s", gpu->index,
+		            health_needs_drain(gpu->health) ? "that is not enough"
+		                                            : "back in service");
 	}
 	if (!needs_release(gpu->watch))
 		nvml_reader_resume(gpu->watch->reader);

@@ -118,16 +118,6 @@ static void end(struct health *health, enum health_code code)
 	health->reasons[code].change_ns = NEVER;
 }
 
-/* Ends all reasons but that nothing is read, or only those that wanted a reset. */
-static void end_all(struct health *health, bool only_needs)
-{
-	for (int code = 0; code < HEALTH_CODE_COUNT; code++) {
-		if (health_codes[code].end != HEALTH_ENDS_BY_READING &&
-		    (!only_needs || health_codes[code].reset == HEALTH_RESET_HELPS))
-			end(health, code);
-	}
-}
-
 /* The GPU was reset: what happened before says nothing about it any more. */
 static void forget_causes(struct health *health, int64_t now_ns)
 {
@@ -291,11 +281,18 @@ void health_xid_came(struct health *health, int64_t now_ns, uint64_t number)
 
 void health_mended(struct health *health, int64_t now_ns, enum health_mend how)
 {
-	end_all(health, how == HEALTH_MEND_FRESH);
+	for (int code = 0; code < HEALTH_CODE_COUNT; code++) {
+		if (how == HEALTH_MEND_FRESH ? code == HEALTH_CODE_XID_RESET
+		                             : health_codes[code].end != HEALTH_ENDS_BY_READING)
+			end(health, code);
+	}
 	/* Whoever vouches for it gets the benefit of another try. */
 	health->tried_ns = how == HEALTH_MEND_WORD ? NEVER : now_ns;
 	if (how == HEALTH_MEND_RESET)
 		forget_causes(health, now_ns);
+	if (how == HEALTH_MEND_FRESH && health_needs_reset(health))
+		begin(health, now_ns, HEALTH_CODE_RESET_IN_VAIN,
+		      "a fresh context works, but the GPU still needs a reset");
 }
 
 void health_reset_failed(struct health *health, int64_t now_ns, const char *why)

@@ -168,11 +168,14 @@ void health_xid_came(struct health *health, int64_t now_ns, uint64_t number);
 /* Why a GPU that needed a reset may work again. */
 enum health_mend {
 	HEALTH_MEND_RESET, /* it was reset, and verified to work: every reason ends */
-	HEALTH_MEND_FRESH, /* it was not, but a fresh context works: the need of a reset ends */
+	HEALTH_MEND_FRESH, /* it was not, but a fresh context works: an Xid's reason ends */
 	HEALTH_MEND_WORD,  /* an operator vouches for it: every reason ends */
 };
 
-/* What is still wrong comes back with the next readings. */
+/*
+ * What is still wrong comes back with the next readings. Where the driver itself says that
+ * it needs a reset, a fresh context was in vain.
+ */
 void health_mended(struct health *health, int64_t now_ns, enum health_mend how);
 
 /* It could not be reset, or does not work after that, because of @why. */
