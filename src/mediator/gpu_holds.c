@@ -126,7 +126,6 @@ void gpu_holds_stored(struct watched *gpu, bool stored)
 	}
 	holds->stored = holds->storing;
 	holds->stale = false;
-	gpu_holds_sync(gpu);
 }
 
 void gpu_holds_answer(struct watched *gpu, struct admin_call *call)

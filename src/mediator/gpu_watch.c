@@ -89,7 +89,8 @@ static bool may_reset(const struct watched *gpu)
 {
 	const struct gpu_watch *watch = gpu->watch;
 
-	return watch->restored && !watch->stopping && gpu->drained &&
+	/* A reset that is broken off must be known to be due, so that comes first. */
+	return watch->restored && !watch->stopping && gpu->drained && !gpu->holds.busy &&
 	       gpu->reset.step == RESET_NONE && !gpu->causes[GPU_CAUSE_OLD_RESET].active &&
 	       gpu->health && health_needs_reset(gpu->health) && !gpu_watch_leaves_reset(gpu);
 }
@@ -202,6 +203,7 @@ void gpu_watch_registry_read(struct gpu_watch *watch, const struct registry_gpu_
 void gpu_watch_stored(struct gpu_watch *watch, uint32_t index, bool stored)
 {
 	gpu_holds_stored(&watch->gpus[index], stored);
+	gpu_watch_update(&watch->gpus[index]);
 }
 
 /* ---- Start and end ------------------------------------------------------------------------------

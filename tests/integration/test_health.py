@@ -225,6 +225,7 @@ def test_a_gpu_that_an_operator_has_is_not_reset(new_mediator):
     story.xid_counted(48)
     assert story.gpu()["reset"] == "left to the operator"
     assert {"by_hand", "xid_reset"} <= set(story.codes())
+    recorded(mediator, "by_hand", "xid_reset")
     story.kill_and_start()
     assert story.gpu()["reset"] == "left to the operator"
     mediator.call("resume")
@@ -571,6 +572,21 @@ def test_a_reset_that_is_due_outlives_kill_9(new_mediator):
     story.state_becomes("ok")
     story.device.works()
     recorded(mediator)
+
+
+def test_a_reset_begins_once_it_is_recorded_as_due(new_mediator):
+    """Or else one that is broken off would be forgotten."""
+    mediator = new_mediator()
+    command = reset_command(mediator.directory, "true")
+    story = Story(mediator, reset_command=str(command))
+    with mediator.registry() as registry:
+        registry.execute("BEGIN IMMEDIATE")
+        story.tell("xid 48")
+        mediator.says("is drained")
+        mediator.ping()
+        assert story.gpu()["reset"] is None
+        assert not (mediator.directory / "arguments").exists()
+    mediator.says("reset and verified")
 
 
 def test_a_drain_that_cannot_be_recorded_is_said_and_tried_again(new_story):
