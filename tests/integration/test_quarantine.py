@@ -4,10 +4,6 @@
 The cpu backend's FAULT is a real SIGSEGV of the worker, its HANG a loop that ends only
 with the worker.
 """
-import collections
-import os
-import random
-import signal
 import subprocess
 import time
 
@@ -16,11 +12,6 @@ import pytest
 import mediator as harness
 import wire
 from paths import ADMIN
-
-KILLS = 200
-KILLS_SEED = 20
-SWEEP_S = 0.04  # a fault is answered well within this
-
 
 FAULT_KINDS = ("gpu_fault", "timeout", "worker_death")
 
@@ -288,44 +279,3 @@ def test_a_short_limit_survives_a_restart(new_mediator):
     mediator.kill()
     mediator.start()
     assert mediator.connect(uuid).call(wire.OP_SPIN, [3_000_000]).code == wire.OK
-
-
-# ---- Killed in the middle -------------------------------------------------------
-
-
-@pytest.mark.skipif("VGPU_SLOW" in os.environ, reason="too slow under this tool")
-def test_killed_around_the_write_it_is_never_lost_and_never_spurious(new_mediator):
-    """
-    The mediator is killed at 200 instants that sweep over a fault, the write of the
-    quarantine that it brings, and the answer.
-    """
-    mediator = new_mediator()
-    mediator.start(quarantine_threshold=1)
-    uuid, bystander = mediator.add_vms(1, 2)
-    mediator.kill()
-    instants = [SWEEP_S * i / KILLS for i in range(KILLS)]
-    random.Random(KILLS_SEED).shuffle(instants)
-    seen = collections.Counter()
-    for instant in instants:
-        mediator.start(quarantine_threshold=1)
-        device = mediator.connect(uuid)
-        device.works()
-        id_ = device.submit(wire.OP_FAULT)
-        time.sleep(instant)
-        mediator.signal(signal.SIGKILL)
-        answered = bool(device.ended())
-        mediator.wait()
-        with mediator.registry() as registry:
-            assert registry.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        quarantined, count = stored(mediator, uuid)
-        assert (quarantined, count) in ((0, 0), (1, 1)), id_
-        assert len(faults_of(mediator, uuid)) == count
-        assert quarantined or not answered, f"answered and lost, killed after {instant} s"
-        assert stored(mediator, bystander) == (0, 0)
-        seen[(quarantined, answered)] += 1
-        with mediator.registry() as registry:
-            registry.execute("UPDATE vms SET quarantined = 0, error_count = 0")
-            registry.execute("DELETE FROM faults")
-    # The sweep has met what it is about: before, between and after.
-    assert seen[(0, False)] and seen[(1, True)], seen
-    print(seen)
