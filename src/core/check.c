@@ -42,6 +42,30 @@ static const char *check_jobs(const struct vm *vm)
 	return NULL;
 }
 
+static const char *check_gpu(const struct core *core, uint32_t index)
+{
+	const struct gpu *gpu = &core->gpus[index];
+	uint32_t workers = 0, stuck = 0;
+	int64_t weight = 0;
+
+	for (uint32_t i = 0; i < core->vm_slots; i++) {
+		const struct vm *vm = core->vms[i];
+
+		if (!vm || vm->gpu != index)
+			continue;
+		workers += vm->worker.state != CORE_WORKER_NONE;
+		stuck += vm->worker.stuck;
+		weight += vm->settings.weight_hundredths;
+	}
+	if (workers != gpu->workers || stuck != gpu->stuck)
+		return "a GPU's workers and their counts differ";
+	if (weight != gpu->weight)
+		return "a GPU's weights and their sum differ";
+	if (gpu->drained_told && (!gpu->draining || workers > stuck))
+		return "a GPU is said to be drained and is not";
+	return core->config.policy->check(gpu->sched);
+}
+
 static const char *check_vm(const struct core *core, const struct vm *vm)
 {
 	struct sched_vm_stats stats;
@@ -87,7 +111,7 @@ const char *core_check(const struct core *core)
 	if (workers != core->worker_count || workers > core->worker_bound)
 		return "the workers and their count differ, or are too many";
 	for (uint32_t i = 0; i < core->config.gpu_count; i++) {
-		text = core->config.policy->check(core->gpus[i].sched);
+		text = check_gpu(core, i);
 		if (text)
 			return text;
 	}

@@ -272,7 +272,7 @@ void core_gpu_check_drained(struct core *core, uint32_t index)
 {
 	struct gpu *gpu = &core->gpus[index];
 
-	if (!gpu->draining || gpu->drained_told || gpu->workers)
+	if (!gpu->draining || gpu->drained_told || gpu->workers > gpu->stuck)
 		return;
 	gpu->drained_told = true;
 	core_push(core, CORE_ACTION_GPU_DRAINED)->gpu = index;

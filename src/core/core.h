@@ -83,13 +83,14 @@ enum core_action_type {
 	CORE_ACTION_STOP_WORKER,    /* vm, generation: end politely when its jobs are done */
 	CORE_ACTION_KILL_WORKER,    /* vm, generation: SIGKILL */
 	CORE_ACTION_WORKER_STUCK,   /* vm, generation, gpu: not even a kill ends it */
+	CORE_ACTION_WORKER_FREED,   /* gpu: the last one that was stuck there is reaped */
 	CORE_ACTION_WORKER_FAILING, /* vm, gpu: CORE_FAILING_STARTS starts in a row have failed */
 	CORE_ACTION_SEND_JOB,       /* vm, generation, job, payload (still the core's) */
-	CORE_ACTION_ANSWER,      /* vm, client, cookie, answer, payload, result: the caller's now */
-	CORE_ACTION_STORE,       /* vm, store: write it down, then core_store_done() */
-	CORE_ACTION_GPU_DRAINED, /* gpu: nothing of it is used any more; vm and owner mean nothing
-	                          */
-	CORE_ACTION_VM_GONE,     /* vm: removed, nothing of it is left; owner is the caller's */
+	CORE_ACTION_ANSWER, /* vm, client, cookie, answer, payload, result: the caller's now */
+	CORE_ACTION_STORE,  /* vm, store: write it down, then core_store_done() */
+	/* gpu: nothing of it is used any more, but by stuck workers; vm and owner mean nothing */
+	CORE_ACTION_GPU_DRAINED,
+	CORE_ACTION_VM_GONE, /* vm: removed, nothing of it is left; owner is the caller's */
 };
 
 /* What an answer says beside its result. */
@@ -124,6 +125,7 @@ struct core_store {
 	uint32_t detail;       /* CUresult; the limit in ms; what waitpid() said */
 	uint32_t count;        /* so many faults; over 1 only after storing has failed for long */
 	int64_t points;        /* that they bring, all together */
+	bool again;            /* an attempt to store it has failed */
 	bool quarantine; /* in the same transaction. FORGIVEN: they brought one, which stays */
 };
 
@@ -274,7 +276,7 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t vm, uint64_t gener
 /*
  * A draining GPU is granted to nobody; its queued jobs and new ones are refused as busy.
  * When its last worker is reaped GPU_DRAINED comes, once; it stays drained until this is
- * called with false.
+ * called with false. Workers that are stuck are not waited for: a reset may be what ends them.
  */
 void core_gpu_set_draining(struct core *core, int64_t now_ns, uint32_t gpu, bool draining);
 

@@ -126,6 +126,7 @@ struct gpu {
 	struct sched *sched;
 	int64_t weight;    /* sum of weight_hundredths of its VMs */
 	uint32_t workers;  /* in any state but NONE */
+	uint32_t stuck;    /* of these */
 	int64_t part_ns;   /* what one of those with an open turn has had of the clock */
 	int64_t part_rest; /* below the count of open turns: so that steps of 1 ns add up */
 	bool draining;

@@ -102,14 +102,16 @@ static void note_fault(const struct mediator *mediator, const struct core_store 
 	record->points = store->points;
 	record->count = store->count;
 	describe_fault(record->detail, sizeof(record->detail), store);
+	if (store->quarantine)
+		snprintf(record->quarantine, sizeof(record->quarantine),
+		         "%" PRId64 " points within %" PRId64 " s",
+		         mediator->config.quarantine_threshold, mediator->config.fault_window_s);
+	if (store->again)
+		return;
 	log_warning("%s: fault: %s, %s, %" PRId64 " points", label, record->kind, record->detail,
 	            store->points);
-	if (!store->quarantine)
-		return;
-	snprintf(record->quarantine, sizeof(record->quarantine),
-	         "%" PRId64 " points within %" PRId64 " s", mediator->config.quarantine_threshold,
-	         mediator->config.fault_window_s);
-	log_error("%s: quarantined: %s", label, record->quarantine);
+	if (store->quarantine)
+		log_error("%s: quarantined: %s", label, record->quarantine);
 }
 
 static void note_forgiveness(const struct core_action *action, const char *label,
@@ -119,6 +121,8 @@ static void note_forgiveness(const struct core_action *action, const char *label
 
 	snprintf(record->detail, sizeof(record->detail), "forgiven: the hardware of GPU %u failed",
 	         action->gpu);
+	if (store->again)
+		return;
 	log_warning("%s: %" PRId64 " points are forgiven: the hardware of GPU %u failed just then",
 	            label, store->points, action->gpu);
 	if (store->quarantine)
@@ -176,6 +180,12 @@ static void do_worker_stuck(struct mediator *mediator, const struct core_action 
 	gpu_watch_stuck(mediator->watch, action->gpu);
 }
 
+static void do_worker_freed(struct mediator *mediator, const struct core_action *action)
+{
+	log_info("GPU %u: the driver has let go of its last stuck worker", action->gpu);
+	gpu_watch_freed(mediator->watch, action->gpu);
+}
+
 static void do_worker_failing(struct mediator *mediator UNUSED, const struct core_action *action)
 {
 	char label[VM_LABEL_BYTES];
@@ -219,6 +229,7 @@ void mediator_pump(struct mediator *mediator)
 		[CORE_ACTION_STOP_WORKER] = do_stop_worker,
 		[CORE_ACTION_KILL_WORKER] = do_kill_worker,
 		[CORE_ACTION_WORKER_STUCK] = do_worker_stuck,
+		[CORE_ACTION_WORKER_FREED] = do_worker_freed,
 		[CORE_ACTION_WORKER_FAILING] = do_worker_failing,
 		[CORE_ACTION_SEND_JOB] = do_send_job,
 		[CORE_ACTION_ANSWER] = do_answer,

@@ -19,7 +19,8 @@ const struct gpu_cause_info gpu_cause_infos[GPU_CAUSE_COUNT] = {
 	[GPU_CAUSE_BY_HAND] = {"by_hand", "drained by",
                                "vgpu-admin resume gives it back; it is not reset meanwhile", true},
 	[GPU_CAUSE_STUCK] = {"worker_stuck", "a worker there survives SIGKILL",
-                             "reset the GPU or reboot, then vgpu-admin resume", true},
+                             "reset the GPU or restart the host; it is over when the worker ends",
+                             true},
 	[GPU_CAUSE_OLD_RESET] = {"reset_running", "a reset that nobody waits for still runs",
                                  "wait for its end; if it hangs in the driver, restart the host",
                                  false},
@@ -167,6 +168,12 @@ void gpu_watch_drained(struct gpu_watch *watch, uint32_t index)
 void gpu_watch_stuck(struct gpu_watch *watch, uint32_t index)
 {
 	gpu_cause_begin(&watch->gpus[index], GPU_CAUSE_STUCK, clock_monotonic_ns(), "");
+	gpu_watch_update(&watch->gpus[index]);
+}
+
+void gpu_watch_freed(struct gpu_watch *watch, uint32_t index)
+{
+	watch->gpus[index].causes[GPU_CAUSE_STUCK].active = false;
 	gpu_watch_update(&watch->gpus[index]);
 }
 

@@ -37,8 +37,12 @@ uint32_t gpu_watch_resets(const struct gpu_watch *watch);
 /* The core says that nothing of the GPU is used any more. */
 void gpu_watch_drained(struct gpu_watch *watch, uint32_t gpu);
 
-/* A worker on the GPU cannot be killed: it is drained until an operator resumes it. */
+/*
+ * A worker on the GPU cannot be killed: it is drained until the last one of these is freed
+ * after all, or an operator resumes it.
+ */
 void gpu_watch_stuck(struct gpu_watch *watch, uint32_t gpu);
+void gpu_watch_freed(struct gpu_watch *watch, uint32_t gpu);
 
 /*
  * An operator, @by, takes a GPU out of service, or gives it back, whatever had drained

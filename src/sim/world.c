@@ -113,6 +113,7 @@ static void act(struct world *world, const struct core_action *action)
 		core_store_done(world->core, world->now_ns, action->store.ticket, true);
 		break;
 	case CORE_ACTION_WORKER_STUCK: /* what follows from these is for operators to decide */
+	case CORE_ACTION_WORKER_FREED:
 	case CORE_ACTION_WORKER_FAILING:
 	case CORE_ACTION_GPU_DRAINED:
 		break;

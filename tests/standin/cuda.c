@@ -11,6 +11,7 @@
  * The environment tells it to misbehave:
  *   VGPU_STANDIN_DEVICES=N        how many GPUs there are (1)
  *   VGPU_STANDIN_INIT_ERROR=E     cuInit fails with E
+ *   VGPU_STANDIN_INIT_HANG=1      cuInit never returns
  *   VGPU_STANDIN_CONTEXT_ERROR=E  cuCtxCreate fails with E
  *   VGPU_STANDIN_MEMORY_MIB=N     device memory to be had (8192)
  *   VGPU_STANDIN_KERNEL=NAME      each launch of this kernel
@@ -20,7 +21,8 @@
  *                                 "thread": makes a thread
  *   VGPU_STANDIN_TRACE=1          tells every launch on standard error: name, grid,
  *                                 block, parameters
- * An error of 700 and more, but for 701, stays with the context, as on a device.
+ * An error of 214, of 220, or of 700 and more, but for 701, stays with the context, as on
+ * a device.
  * With CUDA_VISIBLE_DEVICES set there are no devices at all: the worker has to
  * clear it.
  */
@@ -225,6 +227,8 @@ static const struct kernel kernels[] = {
 int cuInit(unsigned int flags UNUSED)
 {
 	while (setting("VGPU_STANDIN_INIT_HANGS", 0))
+		pause();
+	while (setting("VGPU_STANDIN_INIT_HANG", 0))
 		pause();
 	gpu.memory_left = (uint64_t)setting("VGPU_STANDIN_MEMORY_MIB", DEFAULT_MEMORY_MIB) << 20;
 	return (int)setting("VGPU_STANDIN_INIT_ERROR", SUCCESS);

@@ -88,6 +88,14 @@ static void on_stuck(struct play *play, const struct core_action *action)
 	process->stuck = true;
 }
 
+/* Of whoever was stuck there nobody is left. */
+static void on_freed(struct play *play, const struct core_action *action)
+{
+	for (size_t i = 0; i < VMS; i++)
+		assert_true(!play->processes[i].vm || !play->processes[i].stuck ||
+		            play->processes[i].gpu != action->gpu);
+}
+
 static void on_failing(struct play *play, const struct core_action *action)
 {
 	assert_null(process_of(play, action->owner));
@@ -165,7 +173,8 @@ static void on_drained(struct play *play, const struct core_action *action)
 {
 	assert_true(play->draining[action->gpu] && !play->drained[action->gpu]);
 	for (size_t i = 0; i < VMS; i++)
-		assert_true(!play->processes[i].vm || play->processes[i].gpu != action->gpu);
+		assert_true(!play->processes[i].vm || play->processes[i].stuck ||
+		            play->processes[i].gpu != action->gpu);
 	play->drained[action->gpu] = true;
 }
 
@@ -180,11 +189,12 @@ static void on_gone(struct play *play, const struct core_action *action)
 }
 
 static void (*const handlers[])(struct play *, const struct core_action *) = {
-	[CORE_ACTION_START_WORKER] = on_start,     [CORE_ACTION_STOP_WORKER] = on_stop,
-	[CORE_ACTION_KILL_WORKER] = on_kill,       [CORE_ACTION_WORKER_STUCK] = on_stuck,
-	[CORE_ACTION_WORKER_FAILING] = on_failing, [CORE_ACTION_SEND_JOB] = on_send,
-	[CORE_ACTION_ANSWER] = on_answer,          [CORE_ACTION_STORE] = on_store,
-	[CORE_ACTION_GPU_DRAINED] = on_drained,    [CORE_ACTION_VM_GONE] = on_gone,
+	[CORE_ACTION_START_WORKER] = on_start, [CORE_ACTION_STOP_WORKER] = on_stop,
+	[CORE_ACTION_KILL_WORKER] = on_kill,   [CORE_ACTION_WORKER_STUCK] = on_stuck,
+	[CORE_ACTION_WORKER_FREED] = on_freed, [CORE_ACTION_WORKER_FAILING] = on_failing,
+	[CORE_ACTION_SEND_JOB] = on_send,      [CORE_ACTION_ANSWER] = on_answer,
+	[CORE_ACTION_STORE] = on_store,        [CORE_ACTION_GPU_DRAINED] = on_drained,
+	[CORE_ACTION_VM_GONE] = on_gone,
 };
 
 void play_drain(struct play *play)

@@ -419,6 +419,7 @@ static void test_a_worker_that_survives_a_kill(void **state)
 	world_pass(world, 3600 * S);
 	world_expect_nothing(world);
 	world_dead(world, vm, generation);
+	assert_int_equal(world_expect(world, CORE_ACTION_WORKER_FREED).gpu, 0);
 	world_expect_nothing(world);
 	late = world_submit(world, vm, 1);
 	world_start_worker(world, vm);

@@ -367,6 +367,40 @@ static void test_drain(void **state)
 	world_warm(world, vm);
 }
 
+/* Workers that nothing ends are not waited for: a reset may be what ends them. */
+static void test_drain_with_stuck_workers(void **state)
+{
+	struct world *world = *state;
+	uint64_t generations[2];
+	uint32_t vms[2];
+
+	two_gpus(world);
+	for (int i = 0; i < 2; i++) {
+		vms[i] = world_add_vm(world, NULL);
+		generations[i] = world_warm(world, vms[i]);
+	}
+	core_gpu_set_draining(world->core, world->now_ns, 0, true);
+	world_look(world);
+	for (int i = 0; i < 2; i++)
+		world_expect(world, CORE_ACTION_STOP_WORKER);
+	world_pass(world, world->config.worker_stop_timeout_ns);
+	for (int i = 0; i < 2; i++)
+		world_expect(world, CORE_ACTION_KILL_WORKER);
+	world_pass(world, world->config.worker_kill_timeout_ns);
+	for (int i = 0; i < 2; i++)
+		world_expect(world, CORE_ACTION_WORKER_STUCK);
+	world_expect(world, CORE_ACTION_GPU_DRAINED);
+	world_expect_nothing(world);
+	world_dead(world, vms[0], generations[0]);
+	world_expect_nothing(world);
+	world_dead(world, vms[1], generations[1]);
+	world_expect(world, CORE_ACTION_WORKER_FREED);
+	world_expect_nothing(world);
+	core_gpu_set_draining(world->core, world->now_ns, 0, false);
+	world_look(world);
+	world_warm(world, vms[0]);
+}
+
 static void test_drain_of_an_unused_gpu(void **state)
 {
 	struct world *world = *state;
@@ -535,6 +569,7 @@ int main(void)
 		CLOSED(test_a_pool_moves),
 		CLOSED(test_no_memory_to_move),
 		CLOSED(test_drain),
+		CLOSED(test_drain_with_stuck_workers),
 		CLOSED(test_drain_of_an_unused_gpu),
 		CLOSED(test_drained_gpus_are_avoided),
 		OPEN(test_cancel),

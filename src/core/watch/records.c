@@ -48,6 +48,7 @@ static void merge(struct record_line *records, const struct core_store *what)
 	last->count += what->count;
 	last->points += what->points;
 	last->quarantine |= what->quarantine;
+	last->again = false;
 }
 
 void record_add(struct core *core, struct vm *vm, const struct core_store *what)
@@ -138,6 +139,8 @@ void core_store_done(struct core *core, int64_t now_ns, uint64_t ticket, bool st
 	quarantine = records_quarantine(vm);
 	if (stored)
 		drop_first(records);
+	else
+		records->entries[0].again = true;
 	if (stored && records->count) {
 		push_store(core, vm);
 	} else {

@@ -185,7 +185,9 @@ static int64_t settle_killed(struct core *core, struct vm *vm)
 	if (core->now_ns < deadline_ns)
 		return deadline_ns;
 	vm->worker.stuck = true;
+	core->gpus[vm->gpu].stuck++;
 	core_push_action(core, CORE_ACTION_WORKER_STUCK, vm);
+	core_gpu_check_drained(core, vm->gpu);
 	jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_UNAVAILABLE);
 	return SCHED_NEVER;
 }
@@ -261,6 +263,17 @@ static void start_failed(struct core *core, struct vm *vm)
 	jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_UNAVAILABLE);
 }
 
+/* The driver has let go of it after all. */
+static void freed(struct core *core, struct vm *vm)
+{
+	struct gpu *gpu = &core->gpus[vm->gpu];
+
+	vm->worker.stuck = false;
+	gpu->stuck--;
+	if (gpu->stuck == 0)
+		core_push_action(core, CORE_ACTION_WORKER_FREED, vm);
+}
+
 void core_worker_dead(struct core *core, int64_t now_ns, uint32_t number, uint64_t generation,
                       uint32_t status)
 {
@@ -272,10 +285,11 @@ void core_worker_dead(struct core *core, int64_t now_ns, uint32_t number, uint64
 		return;
 	was = vm->worker.state;
 	enter(core, vm, CORE_WORKER_NONE);
-	vm->worker.stuck = false;
 	core->worker_count--;
 	core->worker_bound = max_u64(core->worker_count, core->config.max_workers);
 	core->gpus[vm->gpu].workers--;
+	if (vm->worker.stuck)
+		freed(core, vm);
 	vm->worker.idle_since_ns = SCHED_NEVER;
 	vm->enabled = false;
 	if (was == CORE_WORKER_READY) {
