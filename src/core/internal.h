@@ -71,6 +71,7 @@ struct record_line {
 	uint64_t ticket;  /* of the first, which is being stored; 0 = nothing is */
 	int64_t again_ns; /* after a failed attempt, else SCHED_NEVER */
 	bool awaited;     /* an answer is held: until then the VM gets no work */
+	bool condemned;   /* a quarantine is decided; it holds once no answer is held any more */
 };
 
 struct vm {
@@ -227,7 +228,7 @@ void records_init(struct record_line *records);
 void record_add(struct core *core, struct vm *vm, const struct core_store *what);
 /* The same; until it is stored, or cannot be, answers are held and the VM gets no work. */
 void record_add_awaited(struct core *core, struct vm *vm, const struct core_store *what);
-/* Whether a quarantine is decided and not stored yet. */
+/* Whether a quarantine is decided and not in force yet. */
 bool records_quarantine(const struct vm *vm);
 /* Tries again to store what could not be stored; returns when to look again. */
 int64_t records_settle(struct core *core, struct vm *vm);

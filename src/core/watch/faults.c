@@ -28,14 +28,20 @@ void fault_history_add(struct fault_history *history, int64_t at_ns, int64_t poi
 	history->count++;
 }
 
-int64_t fault_history_score(struct fault_history *history, int64_t now_ns, int64_t window_ns)
+void fault_history_forget(struct fault_history *history, int64_t now_ns, int64_t window_ns)
+{
+	while (history->count && now_ns - history->entries[0].at_ns >= window_ns)
+		drop_oldest(history);
+}
+
+int64_t fault_history_score(const struct fault_history *history, int64_t now_ns, int64_t window_ns)
 {
 	int64_t score = 0;
 
-	while (history->count && now_ns - history->entries[0].at_ns >= window_ns)
-		drop_oldest(history);
-	for (uint32_t i = 0; i < history->count; i++)
-		score += history->entries[i].points;
+	for (uint32_t i = 0; i < history->count; i++) {
+		if (now_ns - history->entries[i].at_ns < window_ns)
+			score += history->entries[i].points;
+	}
 	return score;
 }
 

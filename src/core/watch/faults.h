@@ -23,8 +23,11 @@ struct fault_history {
 /* Faults come in the order of their time; one that claims to be earlier is as old as the last. */
 void fault_history_add(struct fault_history *history, int64_t at_ns, int64_t points);
 
-/* The points of the last @window_ns; drops what is older. */
-int64_t fault_history_score(struct fault_history *history, int64_t now_ns, int64_t window_ns);
+/* Drops what is older than @window_ns. */
+void fault_history_forget(struct fault_history *history, int64_t now_ns, int64_t window_ns);
+
+/* The points of the last @window_ns. Asking changes nothing. */
+int64_t fault_history_score(const struct fault_history *history, int64_t now_ns, int64_t window_ns);
 
 /* Forgets those of @since_ns and later. Returns their points. */
 int64_t fault_history_forgive(struct fault_history *history, int64_t since_ns);

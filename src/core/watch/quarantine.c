@@ -32,9 +32,14 @@ static int64_t points_of(const struct core *core, const struct vm *vm, enum core
 	return core->config.fault_points;
 }
 
-static int64_t score(const struct core *core, struct vm *vm)
+static int64_t score(const struct core *core, const struct vm *vm)
 {
 	return fault_history_score(&vm->history, core->now_ns, core->config.fault_window_ns);
+}
+
+static void forget(const struct core *core, struct vm *vm)
+{
+	fault_history_forget(&vm->history, core->now_ns, core->config.fault_window_ns);
 }
 
 void vm_fault(struct core *core, struct vm *vm, enum core_fault fault, uint32_t detail)
@@ -49,6 +54,7 @@ void vm_fault(struct core *core, struct vm *vm, enum core_fault fault, uint32_t 
 	};
 
 	vm->faults[fault]++;
+	forget(core, vm);
 	fault_history_add(&vm->history, core->now_ns, record.points);
 	record.quarantine = record.points > 0 && !vm->quarantined && !records_quarantine(vm) &&
 	                    score(core, vm) >= core->config.quarantine_threshold;
@@ -112,7 +118,9 @@ void core_vm_restore(struct core *core, int64_t now_ns, uint32_t number,
 void vm_quarantine(struct core *core, struct vm *vm)
 {
 	vm->quarantined = true;
-	jobs_release_held(core, vm);
+	/* An operator's quarantine is no reason to tell of a fault that is not stored. */
+	if (!vm->records.awaited)
+		jobs_release_held(core, vm);
 	jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_QUARANTINED);
 }
 
@@ -137,9 +145,10 @@ static void forgive(struct core *core, struct vm *vm, int64_t since_ns)
 	struct core_store record = {
 		.record = CORE_RECORD_FORGIVEN,
 		.at_ns = since_ns,
-		.points = fault_history_forgive(&vm->history, since_ns),
 	};
 
+	forget(core, vm);
+	record.points = fault_history_forgive(&vm->history, since_ns);
 	if (record.points == 0)
 		return;
 	record.quarantine = vm->condemned_ns >= since_ns;

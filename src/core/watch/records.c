@@ -71,6 +71,8 @@ void record_add_awaited(struct core *core, struct vm *vm, const struct core_stor
 
 bool records_quarantine(const struct vm *vm)
 {
+	if (vm->records.condemned)
+		return true;
 	for (uint32_t i = 0; i < vm->records.count; i++) {
 		const struct core_store *record = &vm->records.entries[i];
 
@@ -137,6 +139,7 @@ void core_store_done(struct core *core, int64_t now_ns, uint64_t ticket, bool st
 	records = &vm->records;
 	records->ticket = 0;
 	quarantine = records_quarantine(vm);
+	records->condemned = stored && records->count > 1 && quarantine;
 	if (stored)
 		drop_first(records);
 	else
