@@ -13,21 +13,12 @@
 /* Rounding of tags and of the nanoseconds that follow from them. */
 enum { SLACK_TAG = 64, SLACK_NS = 64 };
 
-const char *const rare_path_names[RARE_COUNT] = {
-	[RARE_BESIDE] = "beside",     [RARE_CROWD] = "crowd",
-	[RARE_WAIT] = "wait",         [RARE_AHEAD] = "ahead",
-	[RARE_KEPT_OUT] = "kept out", [RARE_REWEIGHTED] = "reweighted",
-	[RARE_MOVED] = "moved",       [RARE_KILLED] = "killed",
-	[RARE_DIED] = "died",         [RARE_QUARANTINED] = "quarantined",
-	[RARE_LEFT] = "left",         [RARE_NEW_RULES] = "new rules",
-};
-
 struct now {
 	struct bounds *bounds;
 	const struct scenario *scenario;
 	const struct scenario_rules *rules;
 	int64_t ns;
-	struct core_vm_stats *stats; /* by VM */
+	const struct core_vm_stats *stats; /* by VM */
 };
 
 void bounds_init(struct bounds *bounds)
@@ -150,7 +141,6 @@ static void take_stock(struct now *now, const struct world *world)
 			vm->present = false;
 			continue;
 		}
-		core_vm_stats(world_core(world), now->ns, core_vm, &now->stats[i]);
 		if (!vm->present || vm->gpu != now->stats[i].gpu ||
 		    vm->phi != now->stats[i].sched.phi)
 			start_over(now, i);
@@ -175,9 +165,6 @@ static void note_rare(struct bounds *bounds, const struct core_vm_stats *stats)
 	bounds->rare[RARE_WAIT] += stats->sched.open && stats->sched.in_flight == 0;
 	bounds->rare[RARE_AHEAD] += stats->sched.in_flight > 1;
 	bounds->rare[RARE_KEPT_OUT] += stats->sched.ready && !stats->sched.admissible;
-	bounds->rare[RARE_KILLED] += stats->worker == CORE_WORKER_KILLED;
-	bounds->rare[RARE_DIED] += stats->faults[CORE_FAULT_DEATH] > 0;
-	bounds->rare[RARE_QUARANTINED] += stats->quarantined;
 }
 
 /* B of a VM that is there. */
@@ -351,24 +338,30 @@ static void observe_gpu(struct now *now, const struct world *world, uint32_t g)
 	check_shares(now, g);
 }
 
-const char *bounds_observe(void *context, const struct world *world)
+/* A new mediator: nothing of the old one's promises binds it. */
+static void start_again(struct bounds *bounds, uint32_t epoch)
 {
-	struct bounds *bounds = context;
+	const struct bounds old = *bounds;
+
+	bounds_init(bounds);
+	memcpy(bounds->worst, old.worst, sizeof(bounds->worst));
+	memcpy(bounds->rare, old.rare, sizeof(bounds->rare));
+	bounds->epoch = epoch;
+}
+
+const char *bounds_look(struct bounds *bounds, const struct world *world,
+                        const struct core_vm_stats *stats)
+{
 	struct now now = {
 		.bounds = bounds,
 		.scenario = world_scenario(world),
 		.rules = world_rules(world),
 		.ns = world_now_ns(world),
-		.stats = bounds->stats,
+		.stats = stats,
 	};
-	struct core_stats stats;
-	const char *wrong = core_check(world_core(world));
 
-	if (wrong)
-		return wrong;
-	core_stats(world_core(world), &stats);
-	if (stats.jobs != world_unanswered(world))
-		return "a job was not answered exactly once";
+	if (world_epoch(world) != bounds->epoch)
+		start_again(bounds, world_epoch(world));
 	take_rules(&now);
 	take_stock(&now, world);
 	for (uint32_t g = 0; g < now.scenario->gpus; g++)

@@ -14,28 +14,10 @@
 #ifndef SIM_BOUNDS_H
 #define SIM_BOUNDS_H
 
+#include "sim/rare.h"
 #include "sim/world.h"
 
 enum { BOUNDS = 7 }; /* by number; 0 is unused */
-
-/* Rare things that a search must have met to mean anything. */
-enum rare_path {
-	RARE_BESIDE,      /* several turns open at once */
-	RARE_CROWD,       /* more than three of them */
-	RARE_WAIT,        /* a turn kept for a job that had not come */
-	RARE_AHEAD,       /* several jobs of a VM in flight */
-	RARE_KEPT_OUT,    /* a ready VM whose tag kept it out */
-	RARE_REWEIGHTED,  /* a weight changed */
-	RARE_MOVED,       /* a VM went to another GPU */
-	RARE_KILLED,      /* a worker was killed and not yet reaped */
-	RARE_DIED,        /* a worker died by itself */
-	RARE_QUARANTINED, /* a VM had too many faults */
-	RARE_LEFT,        /* a VM was removed */
-	RARE_NEW_RULES,   /* the configuration changed */
-	RARE_COUNT,
-};
-
-extern const char *const rare_path_names[RARE_COUNT];
 
 struct bounds_vm {
 	bool present;
@@ -70,7 +52,7 @@ struct bounds {
 	struct sched_config sched; /* in force */
 	int64_t wake_lead_ns;      /* the most it ever was */
 	int64_t unaccounted_ns;    /* charged by the GPUs and to no VM that is still there */
-	struct core_vm_stats stats[SCENARIO_VMS]; /* as of the last event */
+	uint32_t epoch;
 	/* The least that VM f was ahead of VM m by weight, since m wants the GPU. */
 	int64_t lead_tag[SCENARIO_VMS][SCENARIO_VMS];
 	double worst[BOUNDS]; /* the largest part of each bound that was used, 1 = all */
@@ -80,7 +62,11 @@ struct bounds {
 
 void bounds_init(struct bounds *bounds);
 
-/* A world_observer; @context is the struct bounds. */
-const char *bounds_observe(void *context, const struct world *world);
+/*
+ * After every event of the core; @stats by VM, those of VMs that are not there mean
+ * nothing. NULL, or what does not hold.
+ */
+const char *bounds_look(struct bounds *bounds, const struct world *world,
+                        const struct core_vm_stats *stats);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Random scenarios: VMs of all kinds that come, change, move, fail, hang and go.
+ * Random scenarios: VMs of all kinds that come, change, move, fail, hang and go, workers
+ * that do not start or do not die, a registry that cannot write, restarts.
  */
 #ifndef SIM_DRAW_H
 #define SIM_DRAW_H

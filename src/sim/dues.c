@@ -47,7 +47,7 @@ static void look(struct world *world, uint32_t number)
 	if (!vm->present)
 		return;
 	core_vm_stats(world->core, world->now_ns, vm->core_vm, &stats);
-	due->charged_ns = stats.sched.charged_ns;
+	due->charged_ns = due->before_ns + stats.sched.charged_ns;
 	due->turn_ns = max_i64(due->turn_ns, stats.sched.turn_bound_ns);
 }
 
@@ -110,6 +110,14 @@ void dues_after_event(struct world *world)
 			continue;
 		settle(world);
 		return;
+	}
+}
+
+void dues_before_restart(struct world *world)
+{
+	for (uint32_t i = 0; i < world->scenario->vm_count; i++) {
+		look(world, i);
+		world->vms[i].due.before_ns = world->vms[i].due.charged_ns;
 	}
 }
 

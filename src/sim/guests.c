@@ -23,17 +23,21 @@ static void submit_later(struct world *world, uint32_t vm, int64_t in_ns)
 		&(struct dated){.at_ns = world->now_ns + in_ns, .thing = THING_SUBMIT, .vm = vm});
 }
 
+static bool is_nth(uint64_t number, uint32_t every)
+{
+	return every && number % every == 0;
+}
+
 static int64_t draw_length_ns(struct sim_vm *vm, const struct scenario_vm *what)
 {
 	double mean = (double)what->length_ns, sigma = what->spread_percent / 100.0;
 	double length;
 
-	vm->submitted++;
-	if (vm->hang_next) {
+	if (vm->hang_next || is_nth(vm->submitted, what->hang_every)) {
 		vm->hang_next = false;
 		return INT64_MAX;
 	}
-	if (what->alternate_every && vm->submitted % what->alternate_every == 0)
+	if (is_nth(vm->submitted, what->alternate_every))
 		return what->alternate_ns;
 	if (what->spread_percent == 0)
 		return what->length_ns;
@@ -57,10 +61,10 @@ static bool is_open_loop(const struct scenario_vm *what)
 
 static struct sim_job *take_job(struct world *world)
 {
-	struct sim_job *job = LIST_FIRST(&world->free_jobs);
+	struct sim_job *job = TAILQ_FIRST(&world->free_jobs);
 
 	if (job) {
-		LIST_REMOVE(job, link);
+		TAILQ_REMOVE(&world->free_jobs, job, link);
 		return job;
 	}
 	job = malloc(sizeof(*job));
@@ -69,20 +73,20 @@ static struct sim_job *take_job(struct world *world)
 	return job;
 }
 
-void guest_put_job(struct world *world, struct sim_job *job)
+static void put_job(struct world *world, struct sim_vm *vm, struct sim_job *job)
 {
-	LIST_REMOVE(job, link);
-	LIST_INSERT_HEAD(&world->free_jobs, job, link);
+	TAILQ_REMOVE(&vm->jobs, job, link);
+	TAILQ_INSERT_HEAD(&world->free_jobs, job, link);
 }
 
 void guest_submit(struct world *world, uint32_t number)
 {
 	const struct scenario_vm *what = &world->scenario->vms[number];
-	struct core_submission submission = {.client = 1, .bytes = 64};
+	struct core_submission submission = {.bytes = 64};
 	struct sim_vm *vm = &world->vms[number];
 	struct sim_job *job;
 
-	if (!vm->present || vm->leaving)
+	if (!vm->present || vm->leaving || world->settling)
 		return;
 	if (is_open_loop(what))
 		submit_later(world, number, draw_pause_ns(vm, what));
@@ -95,13 +99,20 @@ void guest_submit(struct world *world, uint32_t number)
 	job = take_job(world);
 	if (!job)
 		return;
+	vm->submitted++;
 	job->arrived_ns = world->now_ns;
 	job->length_ns = draw_length_ns(vm, what);
-	job->faulty = vm->fault_next;
+	job->faulty = vm->fault_next || is_nth(vm->submitted, what->fault_every);
 	vm->fault_next = false;
+	job->client = 1 + vm->submitted % SIM_CLIENTS;
+	job->watch = (struct sim_job_watch){.number = vm->submitted};
+	submission.client = job->client;
 	submission.payload = job;
-	LIST_INSERT_HEAD(&vm->jobs, job, link);
+	if (is_nth(vm->submitted, what->malformed_every))
+		submission.malformed = VGPU_CODE_INVALID_REQUEST;
+	TAILQ_INSERT_TAIL(&vm->jobs, job, link);
 	world->unanswered++;
+	audit_submit(world, number, job, submission.malformed);
 	world->error = core_job_submitted(world->core, world->now_ns, vm->core_vm, &submission);
 }
 
@@ -130,7 +141,7 @@ void guest_count_unanswered(struct world *world, uint32_t number)
 	const struct sim_job *job;
 
 	/* One that was made never to end would tell nothing. */
-	LIST_FOREACH (job, &world->vms[number].jobs, link)
+	TAILQ_FOREACH (job, &world->vms[number].jobs, link)
 		if (job->length_ns != INT64_MAX)
 			record_wait(world, number,
 			            max_i64(0, world->now_ns - job->arrived_ns - job->length_ns));
@@ -161,7 +172,7 @@ void guest_answered(struct world *world, uint32_t number, struct sim_job *job,
 	int64_t pause_ns = what->load == LOAD_CLOSED ? what->think_ns : 0;
 
 	count_answer(world, number, job, answer->code);
-	guest_put_job(world, job);
+	put_job(world, &world->vms[number], job);
 	if (is_open_loop(what))
 		return;
 	if (answer->code != VGPU_CODE_OK) {
@@ -169,6 +180,13 @@ void guest_answered(struct world *world, uint32_t number, struct sim_job *job,
 		pause_ns = max_i64(pause_ns, answer->retry_after_us * NS_PER_US);
 	}
 	submit_later(world, number, pause_ns);
+}
+
+void guest_lost(struct world *world, uint32_t number, struct sim_job *job)
+{
+	put_job(world, &world->vms[number], job);
+	if (!is_open_loop(&world->scenario->vms[number]))
+		submit_later(world, number, RETRY_NS);
 }
 
 void guest_start(struct world *world, uint32_t number)

@@ -11,11 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim/bounds.h"
 #include "sim/options.h"
 #include "sim/pick_cost.h"
 #include "sim/proof.h"
 #include "sim/report.h"
+#include "sim/watch.h"
 #include "sim/world.h"
 
 enum { EXIT_USAGE = 2 };
@@ -65,18 +65,14 @@ static int show(const struct options *options, const struct scenario *scenario,
 static int play_seed(const struct options *options, const struct scenario *scenario,
                      const struct sim_policy *policy, struct report_summary *worst)
 {
-	CLEANUP(freep) struct bounds *bounds = malloc(sizeof(*bounds));
 	struct world_options how = {.policy = policy, .record = true};
 	struct world_result result;
-	int r = -ENOMEM;
+	int r;
 
-	if (bounds && options->check && policy == &sim_policies[0]) {
-		bounds_init(bounds);
-		how.observer = bounds_observe;
-		how.observer_context = bounds;
-	}
-	if (bounds)
-		r = world_run(&result, scenario, &how);
+	/* The bounds are promises of the rule. */
+	if (options->watch && policy == &sim_policies[0])
+		watch_run(options->watch, &how);
+	r = world_run(&result, scenario, &how);
 	if (r < 0) {
 		fprintf(stderr, "vgpu-sim: %s: %s\n", scenario->name, strerror(-r));
 		return r;
@@ -106,7 +102,7 @@ static int play(const struct options *options, struct scenario *scenario,
 			r = -EPROTO;
 	}
 	scenario->seed = first;
-	if (!options->json)
+	if (!options->json && worst.seeds)
 		report_line(stdout, scenario, policy->name, &worst);
 	fflush(stdout);
 	return r;
@@ -138,20 +134,26 @@ static int play_file(const struct options *options, const char *path)
 	return r;
 }
 
-static int play_files(const struct options *options)
+static int play_files(struct options *options)
 {
-	int r = 0;
+	CLEANUP(freep) struct watch *watch = malloc(sizeof(*watch));
+	int r = watch ? watch_init(watch) : -ENOMEM;
 
+	if (r < 0)
+		return r;
+	if (options->check)
+		options->watch = watch;
 	if (!options->json)
 		report_heading(stdout);
 	for (char **file = options->files; *file; file++) {
 		if (play_file(options, *file) < 0)
 			r = -EPROTO;
 	}
+	watch_fini(watch);
 	return r;
 }
 
-static int do_as_asked(const struct options *options)
+static int do_as_asked(struct options *options)
 {
 	if (options->pick_cost)
 		return pick_cost_report(stdout);

@@ -11,6 +11,8 @@
 
 #include "sim/policies.h"
 
+struct watch;
+
 struct options {
 	/* NULL: the rule; with `expect`, those from which the scenario expects something. */
 	const struct sim_policy *policy;
@@ -23,6 +25,7 @@ struct options {
 	bool pick_cost;
 	bool help;
 	bool version;
+	struct watch *watch; /* set by main(), with `check` */
 	const char *svg;
 	int64_t seeds;  /* of each scenario */
 	int64_t random; /* scenarios; 0 = none */

@@ -11,9 +11,8 @@
 #include <stdio.h>
 
 /*
- * Plays @scenarios of them from @seed on, and goes on until @decisions jobs were sent.
- * Returns 0, or a negative errno after the first violation, which is shrunk and
- * printed.
+ * Plays @scenarios of them from @seed on, and goes on until the scheduler has decided @decisions
+ * times. Returns 0, or a negative errno after the first violation, which is shrunk and printed.
  */
 int proof_run(FILE *to, uint64_t seed, int64_t scenarios, int64_t decisions);
 

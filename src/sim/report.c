@@ -91,7 +91,7 @@ void report_summarize(struct report_summary *out, const struct scenario *scenari
 {
 	double elapsed_ns = (double)result->elapsed_ns, all_ns = elapsed_ns * scenario->gpus;
 
-	*out = (struct report_summary){.least_percent = 100};
+	*out = (struct report_summary){.least_percent = 100, .seeds = 1};
 	for (uint32_t i = 0; i < scenario->vm_count; i++) {
 		const struct world_vm_result *vm = &result->vms[i];
 
@@ -127,6 +127,7 @@ void report_worst(struct report_summary *worst, const struct report_summary *oth
 	worst->wait_p99_ms = fmax(worst->wait_p99_ms, other->wait_p99_ms);
 	worst->wait_max_ms = fmax(worst->wait_max_ms, other->wait_max_ms);
 	worst->switches_per_s = fmax(worst->switches_per_s, other->switches_per_s);
+	worst->seeds += other->seeds;
 	worst->least_waits = (uint32_t)min_u64(worst->least_waits, other->least_waits);
 }
 

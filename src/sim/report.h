@@ -22,6 +22,7 @@ struct report_summary {
 	double wait_p50_ms;         /* of the worst VM whose wait counts; of any where none does */
 	double wait_p99_ms;
 	double wait_max_ms;
+	uint32_t seeds;       /* that it is the worst of */
 	uint32_t least_waits; /* how many the one with the fewest has had */
 	double switches_per_s;
 };

@@ -52,6 +52,9 @@ struct scenario_vm {
 	uint32_t spread_percent;  /* sigma of a lognormal; 0 = all the same */
 	int64_t alternate_ns;     /* length of every alternate_every-th job */
 	uint32_t alternate_every; /* 0 = none */
+	uint32_t fault_every;     /* this one fails on the GPU; 0 = none */
+	uint32_t hang_every;      /* this one never ends; 0 = none */
+	uint32_t malformed_every; /* this one is no request; 0 = none */
 	int64_t join_ns;
 	int64_t leave_ns; /* 0 = stays */
 	uint32_t stream;  /* of random numbers; 0 = its place among the VMs */
@@ -62,7 +65,7 @@ struct scenario_number {
 	const char *key;
 	int64_t scale;
 	int64_t min, max; /* as written */
-	enum { NUMBER_I64, NUMBER_I32, NUMBER_U32, NUMBER_U64 } kind;
+	enum { NUMBER_I64, NUMBER_I32, NUMBER_U32, NUMBER_U64, NUMBER_BOOL } kind;
 	size_t offset;
 };
 
@@ -70,7 +73,14 @@ struct scenario_number {
 struct scenario_rules {
 	struct core_config core;
 	int64_t worker_start_ns;
-	int64_t worker_reap_ns; /* from kill to gone */
+	uint32_t start_fail_percent; /* of starts */
+	int64_t worker_reap_ns;      /* from kill to gone */
+	uint32_t slow_reap_percent;  /* of ends */
+	int64_t slow_reap_ns;        /* which take this long */
+	int64_t store_ns;            /* until the registry has written something down */
+	uint32_t store_fail_percent;
+	uint32_t hardware_percent; /* of faults on the GPU that are the hardware's */
+	uint32_t twice_percent;    /* of answers that a worker sends twice */
 };
 
 /* The rows of struct scenario_rules, ended by a NULL key. */
@@ -85,7 +95,12 @@ enum happening {
 	HAPPENS_DEATH,      /* the VM's worker dies */
 	HAPPENS_DRAIN,      /* value: 1 drains the VM's GPU, 0 gives it back */
 	HAPPENS_QUARANTINE, /* value: 1 quarantines the VM, 0 clears it */
+	HAPPENS_HARDWARE,   /* the hardware of the VM's GPU shows a fault */
+	HAPPENS_FAULTY,     /* value: 1 the VM's GPU is not fit for work, 0 it is again */
+	HAPPENS_CANCEL,     /* an operator cancels one of the VM's jobs */
+	HAPPENS_HANGUP,     /* one of the VM's two clients goes */
 	HAPPENS_RULE,       /* number, value: no VM's */
+	HAPPENS_RESTART,    /* the mediator is killed and starts again; no VM's */
 	HAPPENS_COUNT,
 };
 

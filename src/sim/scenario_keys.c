@@ -26,7 +26,29 @@ const struct scenario_number scenario_numbers[] = {
 /* Where the mediator has a key of the same meaning, its range. */
 const struct scenario_number scenario_rule_numbers[] = {
 	{"worker-start-us", NS_PER_US, 0, 60000000, NUMBER_I64, RULE(worker_start_ns)},
+	{"start-fail-percent", 1, 0, 100, NUMBER_U32, RULE(start_fail_percent)},
 	{"worker-reap-us", NS_PER_US, 0, 60000000, NUMBER_I64, RULE(worker_reap_ns)},
+	{"slow-reap-percent", 1, 0, 100, NUMBER_U32, RULE(slow_reap_percent)},
+	{"slow-reap-us", NS_PER_US, 0, 60000000, NUMBER_I64, RULE(slow_reap_ns)},
+	{"store-us", NS_PER_US, 0, 60000000, NUMBER_I64, RULE(store_ns)},
+	{"store-fail-percent", 1, 0, 100, NUMBER_U32, RULE(store_fail_percent)},
+	{"hardware-percent", 1, 0, 100, NUMBER_U32, RULE(hardware_percent)},
+	{"answer-twice-percent", 1, 0, 100, NUMBER_U32, RULE(twice_percent)},
+	{"max-workers", 1, 1, 1024, NUMBER_U32, RULE(core.max_workers)},
+	{"max-queue-per-vm", 1, 1, 65536, NUMBER_U32, RULE(core.max_queue_per_vm)},
+	{"quarantine-threshold", 1, 1, 1000000, NUMBER_I64, RULE(core.quarantine_threshold)},
+	{"fault-points", 1, 0, 1000000, NUMBER_I64, RULE(core.fault_points)},
+	{"timeout-points", 1, 0, 1000000, NUMBER_I64, RULE(core.timeout_points)},
+	{"fault-window-ms", NS_PER_MS, 1, DAY_MS, NUMBER_I64, RULE(core.fault_window_ns)},
+	{"worker-idle-ms", NS_PER_MS, 1, DAY_MS, NUMBER_I64, RULE(core.worker_idle_ns)},
+	{"worker-patience-ms", NS_PER_MS, 1, DAY_MS, NUMBER_I64, RULE(core.worker_patience_ns)},
+	{"start-timeout-ms", NS_PER_MS, 1, DAY_MS, NUMBER_I64, RULE(core.worker_start_timeout_ns)},
+	{"stop-timeout-ms", NS_PER_MS, 1, DAY_MS, NUMBER_I64, RULE(core.worker_stop_timeout_ns)},
+	{"kill-timeout-ms", NS_PER_MS, 1, DAY_MS, NUMBER_I64, RULE(core.worker_kill_timeout_ns)},
+	{"backoff-min-ms", NS_PER_MS, 1, DAY_MS, NUMBER_I64, RULE(core.worker_backoff_min_ns)},
+	{"backoff-max-ms", NS_PER_MS, 1, DAY_MS, NUMBER_I64, RULE(core.worker_backoff_max_ns)},
+	{"pool-a-enabled", 1, 0, 1, NUMBER_BOOL, RULE(core.pools[0].enabled)},
+	{"pool-b-enabled", 1, 0, 1, NUMBER_BOOL, RULE(core.pools[1].enabled)},
 	{"job-timeout-ms", NS_PER_MS, 10, DAY_MS, NUMBER_I64, RULE(core.job_timeout_ns)},
 	{"quantum-us", NS_PER_US, 100, 1000000, NUMBER_I64, RULE(core.sched.quantum_ns)},
 	{"slice-us", NS_PER_US, 100, 100000, NUMBER_I64, RULE(core.sched.slice_ns)},
@@ -47,6 +69,9 @@ const struct scenario_number scenario_vm_numbers[] = {
 	{"spread-percent", 1, 0, 200, NUMBER_U32, VM(spread_percent)},
 	{"alternate-us", NS_PER_US, 0, 1000000000, NUMBER_I64, VM(alternate_ns)},
 	{"alternate-every", 1, 0, 1000000, NUMBER_U32, VM(alternate_every)},
+	{"fault-every", 1, 0, 1000000, NUMBER_U32, VM(fault_every)},
+	{"hang-every", 1, 0, 1000000, NUMBER_U32, VM(hang_every)},
+	{"malformed-every", 1, 0, 1000000, NUMBER_U32, VM(malformed_every)},
 	{"join-us", NS_PER_US, 0, DAY_US, NUMBER_I64, VM(join_ns)},
 	{"leave-us", NS_PER_US, 0, DAY_US, NUMBER_I64, VM(leave_ns)},
 	{"stream", 1, 0, UINT32_MAX, NUMBER_U32, VM(stream)},
@@ -75,7 +100,12 @@ const struct happening_word happening_words[HAPPENS_COUNT] = {
 	[HAPPENS_DEATH] = {"death", ARGUMENT_NONE, false},
 	[HAPPENS_DRAIN] = {"drain", ARGUMENT_SWITCH, false},
 	[HAPPENS_QUARANTINE] = {"quarantine", ARGUMENT_SWITCH, false},
+	[HAPPENS_HARDWARE] = {"hardware-fault", ARGUMENT_NONE, false},
+	[HAPPENS_FAULTY] = {"faulty", ARGUMENT_SWITCH, false},
+	[HAPPENS_CANCEL] = {"cancel", ARGUMENT_NONE, false},
+	[HAPPENS_HANGUP] = {"hangup", ARGUMENT_NONE, false},
 	[HAPPENS_RULE] = {NULL, ARGUMENT_NUMBER, true},
+	[HAPPENS_RESTART] = {"restart", ARGUMENT_NONE, true},
 };
 
 #define EXPECT(key, member, of_waits)                                     \
@@ -121,6 +151,8 @@ int64_t scenario_get(const void *base, const struct scenario_number *number)
 		return *(const uint32_t *)at;
 	case NUMBER_I32:
 		return *(const int32_t *)at;
+	case NUMBER_BOOL:
+		return *(const bool *)at;
 	case NUMBER_U64:
 	case NUMBER_I64:
 		break;
@@ -138,6 +170,9 @@ void scenario_put(void *base, const struct scenario_number *number, int64_t valu
 		return;
 	case NUMBER_I32:
 		*(int32_t *)at = (int32_t)value;
+		return;
+	case NUMBER_BOOL:
+		*(bool *)at = value != 0;
 		return;
 	case NUMBER_U64:
 	case NUMBER_I64:

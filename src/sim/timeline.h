@@ -15,6 +15,7 @@ enum thing {
 	THING_ANSWER,  /* vm, generation, job, length: the worker's answer arrives */
 	THING_READY,   /* vm, generation: the worker is up */
 	THING_REAPED,  /* vm, generation: the worker is gone */
+	THING_STORED,  /* job: ticket; the registry has written something down, or could not */
 	THING_JOIN,    /* vm */
 	THING_LEAVE,   /* vm */
 	THING_HAPPENS, /* job: index of a scenario_event */
@@ -24,6 +25,7 @@ struct dated {
 	int64_t at_ns;
 	uint64_t order; /* set by timeline_push() */
 	enum thing thing;
+	uint32_t epoch; /* of the mediator that it concerns */
 	uint32_t vm;
 	uint64_t generation;
 	uint64_t job;

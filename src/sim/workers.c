@@ -20,6 +20,10 @@ static void answer_later(struct world *world, const struct dated *sent)
 	item.thing = THING_ANSWER;
 	item.at_ns = world->now_ns + WORLD_RETURN_NS;
 	world_later(world, &item);
+	if (world_chance(world, world->rules.twice_percent)) {
+		item.at_ns += (int64_t)sim_random_below(&world->random, NS_PER_MS);
+		world_later(world, &item);
+	}
 }
 
 void worker_launch(struct world *world, const struct dated *item)
@@ -46,20 +50,39 @@ void worker_ended_on_gpu(struct world *world, uint32_t number)
 	answer_later(world, &item);
 }
 
+/* What a job did to itself, or what the hardware did to it. */
+static uint32_t exception(struct world *world)
+{
+	return world_chance(world, world->rules.hardware_percent) ? SIM_HARDWARE_ERROR
+	                                                          : SIM_JOBS_ERROR;
+}
+
 void worker_answers(struct world *world, const struct dated *item)
 {
 	struct core_result result = {
 		.code = item->faulty ? VGPU_CODE_CUDA : VGPU_CODE_OK,
-		.detail = item->faulty ? 700 : 0,
+		.detail = item->faulty ? exception(world) : 0,
+		.context_lost = item->faulty,
 		.command = UINT32_MAX,
 		.gpu_time_ns = (uint64_t)item->length_ns,
-		.context_lost = item->faulty,
 	};
 	const struct sim_vm *vm = &world->vms[item->vm];
 
-	if (vm->present)
-		core_job_done(world->core, world->now_ns, vm->core_vm, item->generation, item->job,
-		              &result);
+	if (!vm->present)
+		return;
+	audit_worker_answers(world, item->vm, item, &result);
+	core_job_done(world->core, world->now_ns, vm->core_vm, item->generation, item->job,
+	              &result);
+}
+
+void worker_ready(struct world *world, uint32_t number, uint64_t generation)
+{
+	const struct sim_vm *vm = &world->vms[number];
+
+	if (!vm->alive || vm->generation != generation)
+		return;
+	audit_worker_ready(world, number);
+	core_worker_ready(world->core, world->now_ns, vm->core_vm, generation);
 }
 
 void worker_bury(struct world *world, uint32_t number, uint64_t generation)
@@ -71,35 +94,42 @@ void worker_bury(struct world *world, uint32_t number, uint64_t generation)
 	vm->alive = false;
 	vm->on_gpu_count = 0;
 	gpu_model_kill(world->gpus[vm->gpu], world->now_ns, number);
-	core_worker_dead(world->core, world->now_ns, vm->core_vm, generation, 0);
+	audit_worker_dead(world, number);
+	core_worker_dead(world->core, world->now_ns, vm->core_vm, generation, SIM_DEATH_STATUS);
+}
+
+/* Something about this worker happens in @in_ns. */
+static void later(struct world *world, enum thing thing, uint32_t number, uint64_t generation,
+                  int64_t in_ns)
+{
+	world_later(world, &(struct dated){
+				   .at_ns = world->now_ns + in_ns,
+				   .thing = thing,
+				   .vm = number,
+				   .generation = generation,
+			   });
 }
 
 void worker_start(struct world *world, uint32_t number, const struct core_action *action)
 {
+	bool fails = world_chance(world, world->rules.start_fail_percent);
 	struct sim_vm *vm = &world->vms[number];
 
 	vm->alive = true;
 	vm->generation = action->generation;
 	vm->gpu = action->gpu;
-	world_later(world, &(struct dated){
-				   .at_ns = world->now_ns + world->rules.worker_start_ns,
-				   .thing = THING_READY,
-				   .vm = number,
-				   .generation = action->generation,
-			   });
+	later(world, fails ? THING_REAPED : THING_READY, number, action->generation,
+	      world->rules.worker_start_ns);
 }
 
 void worker_end(struct world *world, uint32_t number, const struct core_action *action)
 {
-	bool killed = action->type == CORE_ACTION_KILL_WORKER;
+	int64_t in_ns =
+		action->type == CORE_ACTION_KILL_WORKER ? world->rules.worker_reap_ns : STOP_NS;
 
-	world_later(world, &(struct dated){
-				   .at_ns = world->now_ns +
-	                                    (killed ? world->rules.worker_reap_ns : STOP_NS),
-				   .thing = THING_REAPED,
-				   .vm = number,
-				   .generation = action->generation,
-			   });
+	if (world_chance(world, world->rules.slow_reap_percent))
+		in_ns = world->rules.slow_reap_ns;
+	later(world, THING_REAPED, number, action->generation, in_ns);
 }
 
 void worker_send(struct world *world, uint32_t number, const struct core_action *action)

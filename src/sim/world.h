@@ -16,6 +16,8 @@
 #include "sim/policies.h"
 #include "sim/scenario.h"
 
+struct audit;
+
 enum { WORLD_BUCKETS = 240 }; /* of a timeline picture */
 
 /* What became of one VM, without the warm-up. */
@@ -43,8 +45,9 @@ struct world_result {
 	struct world_vm_result vms[SCENARIO_VMS];
 	int64_t elapsed_ns;
 	uint64_t gpu_switches;
+	uint64_t decisions; /* of the scheduler: whose job next, or nobody's */
 	uint64_t turns;
-	uint64_t sent;         /* jobs: decisions of the scheduler */
+	uint64_t sent;         /* jobs */
 	uint64_t events;       /* of the core */
 	uint64_t hash;         /* of all actions and when they came */
 	const char *violation; /* NULL, or what did not hold */
@@ -54,13 +57,15 @@ struct world_result {
 struct world;
 
 /* Called after every event of the core; returns NULL or what does not hold. */
-typedef const char *world_observer(void *context, const struct world *world);
+typedef const char *world_observer(void *context, struct world *world);
 
 struct world_options {
 	const struct sim_policy *policy;
 	bool record; /* waits and pictures */
+	bool settle; /* at the end nothing goes wrong any more: all must come to an end */
 	world_observer *observer;
 	void *observer_context;
+	struct audit *audit; /* NULL = none */
 };
 
 /* Returns 0 or -ENOMEM; free *@out with world_result_fini(). */
@@ -71,6 +76,8 @@ void world_result_fini(struct world_result *result);
 /* For observers. */
 struct core *world_core(const struct world *world);
 int64_t world_now_ns(const struct world *world);
+/* How often the mediator was killed. */
+uint32_t world_epoch(const struct world *world);
 const struct scenario *world_scenario(const struct world *world);
 const struct scenario_rules *world_rules(const struct world *world);
 /* Jobs handed to the core and not yet answered. */

@@ -65,8 +65,9 @@ struct sched_vm_stats {
 };
 
 struct sched_stats {
-	int64_t busy_ns; /* time charged to anyone */
-	int64_t idle_ns; /* time charged to nobody */
+	int64_t busy_ns;    /* time charged to anyone */
+	int64_t idle_ns;    /* time charged to nobody */
+	uint64_t decisions; /* whose job next, or nobody's, while somebody's could be */
 	uint64_t turns;
 	uint64_t context_switches; /* turns of another VM than the last */
 	uint32_t open;

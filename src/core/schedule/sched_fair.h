@@ -137,6 +137,7 @@ struct sched {
 	int64_t gone_ns;    /* charged to VMs that are no longer here */
 	int64_t look_at_ns; /* deadline() */
 
+	uint64_t decisions;
 	uint64_t turns;
 	uint64_t context_switches;
 	const struct sched_vm *last_granted;

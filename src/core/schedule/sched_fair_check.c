@@ -46,6 +46,7 @@ void fair_stats(const struct sched *sched, struct sched_stats *out)
 	*out = (struct sched_stats){
 		.busy_ns = sched->busy_ns,
 		.idle_ns = sched->idle_ns,
+		.decisions = sched->decisions,
 		.turns = sched->turns,
 		.context_switches = sched->context_switches,
 		.open = sched->open_count,

@@ -340,6 +340,7 @@ void *fair_next(struct sched *sched, int64_t now_ns)
 	fair_advance(sched, now_ns);
 	wait_over_ns = end_waits(sched, now_ns);
 	vm = first_to_feed(sched);
+	sched->decisions += vm || sched->ready.count;
 	if (!vm) {
 		vm = choose(sched, now_ns, &look_at_ns);
 		if (!vm) {
