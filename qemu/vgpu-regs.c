@@ -188,10 +188,10 @@ void vgpu_regs_connected(struct vgpu_regs *regs)
 
 	if (regs->dropped_unheard % 3 == 2)
 		return;
-	vgpu_put_le32(hello, VGPU_HELLO_VERSION);
-	vgpu_put_le32(hello + 4, VGPU_FEATURE_BUSY);
-	vgpu_put_le32(hello + 8, 0);
-	vgpu_put_le32(hello + 12, VGPU_REGS_DEVICE_VERSION);
+	vgpu_put_le32(hello + VGPU_HELLO_FIELD_VERSION, VGPU_HELLO_VERSION);
+	vgpu_put_le32(hello + VGPU_HELLO_FIELD_FEATURES, VGPU_FEATURE_BUSY);
+	vgpu_put_le32(hello + VGPU_HELLO_FIELD_MAX_CHANNELS, 0);
+	vgpu_put_le32(hello + VGPU_HELLO_FIELD_DEVICE_VERSION, VGPU_REGS_DEVICE_VERSION);
 	out_append(regs, VGPU_MSG_HELLO, 0, hello, sizeof(hello));
 }
 
@@ -276,8 +276,10 @@ static void take_busy(struct vgpu_regs *regs, const struct vgpu_socket_header *h
 	if (!is_awaited(regs, header))
 		return;
 	if (header->payload_bytes >= VGPU_BUSY_BYTES) {
-		reg_set(regs, VGPU_REG_BUSY_REASON, vgpu_get_le32(payload));
-		reg_set(regs, VGPU_REG_RETRY_AFTER_US, vgpu_get_le32(payload + 4));
+		reg_set(regs, VGPU_REG_BUSY_REASON,
+		        vgpu_get_le32(payload + VGPU_BUSY_FIELD_REASON));
+		reg_set(regs, VGPU_REG_RETRY_AFTER_US,
+		        vgpu_get_le32(payload + VGPU_BUSY_FIELD_RETRY_AFTER_US));
 	}
 	request_end(regs, VGPU_CODE_RATE_LIMITED, now_us);
 }

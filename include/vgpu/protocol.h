@@ -192,9 +192,9 @@ enum vgpu_message_type {
 	VGPU_MSG_PING = 0x03,
 	VGPU_MSG_PONG = 0x04,
 	/* Only to and from a peer that said HELLO. */
-	VGPU_MSG_BUSY = 0x05,        /* reason, retry_after_us */
+	VGPU_MSG_BUSY = 0x05,        /* enum vgpu_busy_field */
 	VGPU_MSG_QUARANTINED = 0x06, /* no payload */
-	VGPU_MSG_HELLO = 0x07,
+	VGPU_MSG_HELLO = 0x07,       /* enum vgpu_hello_field */
 	VGPU_MSG_OPEN = 0x08,
 	VGPU_MSG_CLOSE = 0x09,
 	VGPU_MSG_SUBMIT = 0x0A,
@@ -207,9 +207,26 @@ enum vgpu_message_type {
 #define VGPU_FEATURE_BUSY   (1u << 0) /* BUSY and QUARANTINED understood */
 #define VGPU_FEATURE_WINDOW (1u << 1)
 
-#define VGPU_HELLO_DEVICE_BYTES 16 /* version, features, max_channels, device_version */
-#define VGPU_HELLO_MEDIATOR_BYTES \
-	24                /* version, features, max_channels, max_outstanding, window_kib, 0 */
-#define VGPU_BUSY_BYTES 8 /* reason, retry_after_us */
+/* Byte offsets in the payload of HELLO, u32 each. */
+enum vgpu_hello_field {
+	VGPU_HELLO_FIELD_VERSION = 0,
+	VGPU_HELLO_FIELD_FEATURES = 4,
+	VGPU_HELLO_FIELD_MAX_CHANNELS = 8,
+	/* Of a device. */
+	VGPU_HELLO_FIELD_DEVICE_VERSION = 12,
+	VGPU_HELLO_DEVICE_BYTES = 16,
+	/* Of the mediator. */
+	VGPU_HELLO_FIELD_MAX_OUTSTANDING = 12,
+	VGPU_HELLO_FIELD_WINDOW_KIB = 16,
+	VGPU_HELLO_FIELD_RESERVED = 20,
+	VGPU_HELLO_MEDIATOR_BYTES = 24,
+};
+
+/* In the payload of BUSY, u32 each. */
+enum vgpu_busy_field {
+	VGPU_BUSY_FIELD_REASON = 0, /* enum vgpu_busy_reason */
+	VGPU_BUSY_FIELD_RETRY_AFTER_US = 4,
+	VGPU_BUSY_BYTES = 8,
+};
 
 #endif

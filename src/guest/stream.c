@@ -126,8 +126,8 @@ static bool on_busy(struct stream *stream UNUSED, const struct vgpu_socket_heade
 {
 	out->code = VGPU_CODE_RATE_LIMITED;
 	if (header->payload_bytes >= VGPU_BUSY_BYTES) {
-		out->reason = vgpu_get_le32(payload);
-		out->retry_after_us = vgpu_get_le32(payload + 4);
+		out->reason = vgpu_get_le32(payload + VGPU_BUSY_FIELD_REASON);
+		out->retry_after_us = vgpu_get_le32(payload + VGPU_BUSY_FIELD_RETRY_AFTER_US);
 	}
 	return true;
 }
@@ -148,7 +148,7 @@ static bool on_hello(struct stream *stream, const struct vgpu_socket_header *hea
 	if (header->payload_bytes < VGPU_HELLO_MEDIATOR_BYTES)
 		return false;
 	stream->extended = true;
-	max_outstanding = vgpu_get_le32(payload + 12);
+	max_outstanding = vgpu_get_le32(payload + VGPU_HELLO_FIELD_MAX_OUTSTANDING);
 	if (max_outstanding > 0)
 		stream->limit = (uint32_t)min_u64(max_outstanding, VGPU_OUTSTANDING_MAX);
 	return false;
@@ -305,10 +305,10 @@ int stream_new(struct transport **out, int fd, const char *name, const struct gu
 	stream->limit = VGPU_OUTSTANDING_MAX;
 	snprintf(stream->name, sizeof(stream->name), "%s", name);
 
-	vgpu_put_le32(hello, VGPU_HELLO_VERSION);
-	vgpu_put_le32(hello + 4, VGPU_FEATURE_BUSY);
-	vgpu_put_le32(hello + 8, 0);
-	vgpu_put_le32(hello + 12, DEVICE_VERSION);
+	vgpu_put_le32(hello + VGPU_HELLO_FIELD_VERSION, VGPU_HELLO_VERSION);
+	vgpu_put_le32(hello + VGPU_HELLO_FIELD_FEATURES, VGPU_FEATURE_BUSY);
+	vgpu_put_le32(hello + VGPU_HELLO_FIELD_MAX_CHANNELS, 0);
+	vgpu_put_le32(hello + VGPU_HELLO_FIELD_DEVICE_VERSION, DEVICE_VERSION);
 	enqueue(stream, VGPU_MSG_HELLO, 0, hello, sizeof(hello));
 	*out = &stream->transport;
 	return 0;

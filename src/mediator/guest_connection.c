@@ -123,9 +123,9 @@ static void on_hello(struct connection *connection, const struct vgpu_socket_hea
 		break_off(connection, "HELLO is too short");
 		return;
 	}
-	connection->features = vgpu_get_le32(payload + 4) & GUEST_FEATURES;
-	vgpu_put_le32(reply, VGPU_HELLO_VERSION);
-	vgpu_put_le32(reply + 4, connection->features);
+	connection->features = vgpu_get_le32(payload + VGPU_HELLO_FIELD_FEATURES) & GUEST_FEATURES;
+	vgpu_put_le32(reply + VGPU_HELLO_FIELD_VERSION, VGPU_HELLO_VERSION);
+	vgpu_put_le32(reply + VGPU_HELLO_FIELD_FEATURES, connection->features);
 	guest_connection_send(connection, VGPU_MSG_HELLO, header->request_id, reply, sizeof(reply));
 }
 

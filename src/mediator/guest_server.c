@@ -276,8 +276,8 @@ static void send_refusal(struct connection *connection, uint32_t request_id,
 	if (answer->code == VGPU_CODE_RATE_LIMITED)
 		results[1] = answer->retry_after_us;
 	if (knows_busy && answer->code == VGPU_CODE_RATE_LIMITED) {
-		vgpu_put_le32(bytes, results[0]);
-		vgpu_put_le32(bytes + 4, results[1]);
+		vgpu_put_le32(bytes + VGPU_BUSY_FIELD_REASON, answer->detail);
+		vgpu_put_le32(bytes + VGPU_BUSY_FIELD_RETRY_AFTER_US, answer->retry_after_us);
 		guest_connection_send(connection, VGPU_MSG_BUSY, request_id, bytes,
 		                      VGPU_BUSY_BYTES);
 	} else if (knows_busy && answer->code == VGPU_CODE_QUARANTINED) {
