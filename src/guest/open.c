@@ -10,7 +10,7 @@
 #include "base/util.h"
 #include "guest/handle.h"
 #include "guest/mmio.h"
-#include "guest/stream.h"
+#include "guest/socket_transport.h"
 #include "guest/sysfs.h"
 
 int vgpu_find_devices(struct vgpu_device_name *names, size_t capacity, size_t *count)
@@ -114,7 +114,7 @@ int vgpu_open_socket(struct vgpu **out, const char *path, char *why, size_t why_
 	struct transport *transport;
 	int r;
 
-	r = stream_connect(&transport, path, &env);
+	r = socket_transport_connect(&transport, path, &env);
 	if (r == 0)
 		r = handle_new(out, transport, &env);
 	for (size_t i = 0; i < ARRAY_LEN(remedies); i++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What carries a request to the mediator and its answer back: the registers of a device
- * (mmio.h), a socket (stream.h), or a test.
+ * (mmio.h), a socket (socket_transport.h), or a test.
  *
  * A transport moves bytes and knows no retry, no statistics and no meaning of a
  * request; the handle (handle.h) above it does, and is the same for all.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See stream.h. HELLO goes out first, with BUSY and QUARANTINED as the only feature, and
+ * See socket_transport.h. HELLO goes out first, with BUSY and QUARANTINED as the only feature, and
  * nothing waits for the answer: a mediator that does not know it says all the same
  * things in responses.
  *
@@ -8,7 +8,7 @@
  * for every request that may be under way, so a mediator that stops reading until we read
  * cannot lock up with us.
  */
-#include "guest/stream.h"
+#include "guest/socket_transport.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -34,7 +34,7 @@ enum {
 	OUT_BYTES = PONG_BYTES_MAX + (VGPU_OUTSTANDING_MAX + 2) * FRAME_BYTES,
 };
 
-struct stream {
+struct connection {
 	struct transport transport;
 	struct guest_env env;
 	int fd;
@@ -49,31 +49,31 @@ struct stream {
 	uint8_t out[OUT_BYTES];
 };
 
-static struct stream *stream_of(struct transport *transport)
+static struct connection *connection_of(struct transport *transport)
 {
-	return CONTAINER_OF(transport, struct stream, transport);
+	return CONTAINER_OF(transport, struct connection, transport);
 }
 
 /* ---- Sending ------------------------------------------------------------------ */
 
-static void flush(struct stream *stream)
+static void flush(struct connection *connection)
 {
 	ssize_t n;
 
-	while (!stream->ended && stream->out_begin < stream->out_end) {
-		n = send(stream->fd, stream->out + stream->out_begin,
-		         stream->out_end - stream->out_begin, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (!connection->ended && connection->out_begin < connection->out_end) {
+		n = send(connection->fd, connection->out + connection->out_begin,
+		         connection->out_end - connection->out_begin, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n >= 0)
-			stream->out_begin += (size_t)n;
+			connection->out_begin += (size_t)n;
 		else if (errno == EAGAIN || errno == EWOULDBLOCK)
 			return;
 		else if (errno != EINTR)
 			/* What the peer said before it closed can still be read. */
-			stream->out_begin = stream->out_end;
+			connection->out_begin = connection->out_end;
 	}
 }
 
-static int enqueue(struct stream *stream, uint32_t type, uint32_t id, const void *payload,
+static int enqueue(struct connection *connection, uint32_t type, uint32_t id, const void *payload,
                    uint32_t length)
 {
 	struct vgpu_socket_header header = {
@@ -84,44 +84,47 @@ static int enqueue(struct stream *stream, uint32_t type, uint32_t id, const void
 		.payload_bytes = (uint16_t)length,
 	};
 
-	memmove(stream->out, stream->out + stream->out_begin, stream->out_end - stream->out_begin);
-	stream->out_end -= stream->out_begin;
-	stream->out_begin = 0;
-	if (VGPU_SOCKET_HEADER_BYTES + length > OUT_BYTES - stream->out_end)
+	memmove(connection->out, connection->out + connection->out_begin,
+	        connection->out_end - connection->out_begin);
+	connection->out_end -= connection->out_begin;
+	connection->out_begin = 0;
+	if (VGPU_SOCKET_HEADER_BYTES + length > OUT_BYTES - connection->out_end)
 		return VGPU_E_BUSY;
-	vgpu_socket_header_encode(stream->out + stream->out_end, &header);
+	vgpu_socket_header_encode(connection->out + connection->out_end, &header);
 	if (length)
-		memcpy(stream->out + stream->out_end + VGPU_SOCKET_HEADER_BYTES, payload, length);
-	stream->out_end += VGPU_SOCKET_HEADER_BYTES + length;
-	flush(stream);
+		memcpy(connection->out + connection->out_end + VGPU_SOCKET_HEADER_BYTES, payload,
+		       length);
+	connection->out_end += VGPU_SOCKET_HEADER_BYTES + length;
+	flush(connection);
 	return 0;
 }
 
-static int stream_submit(struct transport *transport, uint32_t id, const uint8_t *bytes,
-                         uint32_t length, int64_t deadline_ns UNUSED)
+static int connection_submit(struct transport *transport, uint32_t id, const uint8_t *bytes,
+                             uint32_t length, int64_t deadline_ns UNUSED)
 {
-	struct stream *stream = stream_of(transport);
+	struct connection *connection = connection_of(transport);
 
-	if (stream->ended)
-		return stream->ended;
-	return enqueue(stream, VGPU_MSG_REQUEST, id, bytes, length);
+	if (connection->ended)
+		return connection->ended;
+	return enqueue(connection, VGPU_MSG_REQUEST, id, bytes, length);
 }
 
 /* ---- Receiving ---------------------------------------------------------------- */
 
 /* A message handler returns whether *@out is an answer now. */
-typedef bool message_handler(struct stream *stream, const struct vgpu_socket_header *header,
+typedef bool message_handler(struct connection *connection, const struct vgpu_socket_header *header,
                              const uint8_t *payload, struct answer *out);
 
-static bool on_response(struct stream *stream UNUSED, const struct vgpu_socket_header *header,
-                        const uint8_t *payload, struct answer *out)
+static bool on_response(struct connection *connection UNUSED,
+                        const struct vgpu_socket_header *header, const uint8_t *payload,
+                        struct answer *out)
 {
 	out->length = header->payload_bytes;
 	memcpy(out->bytes, payload, header->payload_bytes);
 	return true;
 }
 
-static bool on_busy(struct stream *stream UNUSED, const struct vgpu_socket_header *header,
+static bool on_busy(struct connection *connection UNUSED, const struct vgpu_socket_header *header,
                     const uint8_t *payload, struct answer *out)
 {
 	out->code = VGPU_CODE_RATE_LIMITED;
@@ -132,7 +135,7 @@ static bool on_busy(struct stream *stream UNUSED, const struct vgpu_socket_heade
 	return true;
 }
 
-static bool on_quarantined(struct stream *stream UNUSED,
+static bool on_quarantined(struct connection *connection UNUSED,
                            const struct vgpu_socket_header *header UNUSED,
                            const uint8_t *payload UNUSED, struct answer *out)
 {
@@ -140,31 +143,31 @@ static bool on_quarantined(struct stream *stream UNUSED,
 	return true;
 }
 
-static bool on_hello(struct stream *stream, const struct vgpu_socket_header *header,
+static bool on_hello(struct connection *connection, const struct vgpu_socket_header *header,
                      const uint8_t *payload, struct answer *out UNUSED)
 {
 	uint32_t max_outstanding;
 
 	if (header->payload_bytes < VGPU_HELLO_MEDIATOR_BYTES)
 		return false;
-	stream->extended = true;
+	connection->extended = true;
 	max_outstanding = vgpu_get_le32(payload + VGPU_HELLO_FIELD_MAX_OUTSTANDING);
 	if (max_outstanding > 0)
-		stream->limit = (uint32_t)min_u64(max_outstanding, VGPU_OUTSTANDING_MAX);
+		connection->limit = (uint32_t)min_u64(max_outstanding, VGPU_OUTSTANDING_MAX);
 	return false;
 }
 
-static bool on_ping(struct stream *stream, const struct vgpu_socket_header *header,
+static bool on_ping(struct connection *connection, const struct vgpu_socket_header *header,
                     const uint8_t *payload UNUSED, struct answer *out UNUSED)
 {
-	if (stream->out_end - stream->out_begin < PONG_BYTES_MAX)
-		enqueue(stream, VGPU_MSG_PONG, header->request_id, NULL, 0);
+	if (connection->out_end - connection->out_begin < PONG_BYTES_MAX)
+		enqueue(connection, VGPU_MSG_PONG, header->request_id, NULL, 0);
 	return false;
 }
 
 /* Takes the first whole message out of the buffer. Returns whether it was an answer, and
  * sets *@more when there may be another message behind it. */
-static bool take_message(struct stream *stream, struct answer *out, bool *more)
+static bool take_message(struct connection *connection, struct answer *out, bool *more)
 {
 	static message_handler *const handlers[] = {
 		[VGPU_MSG_RESPONSE] = on_response,
@@ -174,74 +177,74 @@ static bool take_message(struct stream *stream, struct answer *out, bool *more)
 		[VGPU_MSG_QUARANTINED] = on_quarantined,
 	};
 	struct vgpu_socket_header header;
-	const uint8_t *payload = stream->in + VGPU_SOCKET_HEADER_BYTES;
+	const uint8_t *payload = connection->in + VGPU_SOCKET_HEADER_BYTES;
 	size_t frame_bytes;
 	bool answered = false;
 
 	*more = false;
-	if (stream->in_used < VGPU_SOCKET_HEADER_BYTES)
+	if (connection->in_used < VGPU_SOCKET_HEADER_BYTES)
 		return false;
-	if (vgpu_socket_header_decode(&header, stream->in) != 0) {
-		stream->ended = VGPU_E_PROTOCOL;
+	if (vgpu_socket_header_decode(&header, connection->in) != 0) {
+		connection->ended = VGPU_E_PROTOCOL;
 		return false;
 	}
 	frame_bytes = VGPU_SOCKET_HEADER_BYTES + (size_t)header.payload_bytes;
-	if (stream->in_used < frame_bytes)
+	if (connection->in_used < frame_bytes)
 		return false;
 	*more = true;
 	if (header.type < ARRAY_LEN(handlers) && handlers[header.type]) {
 		out->id = header.request_id;
 		out->code = out->reason = out->retry_after_us = out->detail = out->length = 0;
-		answered = handlers[header.type](stream, &header, payload, out);
+		answered = handlers[header.type](connection, &header, payload, out);
 	}
-	stream->in_used -= frame_bytes;
-	memmove(stream->in, stream->in + frame_bytes, stream->in_used);
+	connection->in_used -= frame_bytes;
+	memmove(connection->in, connection->in + frame_bytes, connection->in_used);
 	return answered;
 }
 
 /* Waits for the socket until @deadline_ns and reads what there is. Returns 0 if there may
  * be news in the buffer. */
-static int fill(struct stream *stream, int64_t deadline_ns)
+static int fill(struct connection *connection, int64_t deadline_ns)
 {
-	int64_t left_ns = max_i64(0, deadline_ns - guest_env_now_ns(&stream->env));
+	int64_t left_ns = max_i64(0, deadline_ns - guest_env_now_ns(&connection->env));
 	struct timespec left = {
 		.tv_sec = (time_t)(left_ns / NS_PER_SEC),
 		.tv_nsec = (long)(left_ns % NS_PER_SEC),
 	};
-	struct pollfd poll_fd = {.fd = stream->fd, .events = POLLIN};
+	struct pollfd poll_fd = {.fd = connection->fd, .events = POLLIN};
 	ssize_t n;
 
-	if (stream->out_begin < stream->out_end)
+	if (connection->out_begin < connection->out_end)
 		poll_fd.events |= POLLOUT;
 	if (ppoll(&poll_fd, 1, deadline_ns == GUEST_NEVER ? NULL : &left, NULL) == 0)
 		return VGPU_E_TIMED_OUT;
-	flush(stream);
-	n = recv(stream->fd, stream->in + stream->in_used, IN_BYTES - stream->in_used,
-	         MSG_DONTWAIT);
+	flush(connection);
+	n = recv(connection->fd, connection->in + connection->in_used,
+	         IN_BYTES - connection->in_used, MSG_DONTWAIT);
 	if (n > 0)
-		stream->in_used += (size_t)n;
+		connection->in_used += (size_t)n;
 	else if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
-		stream->ended = VGPU_E_CLOSED;
+		connection->ended = VGPU_E_CLOSED;
 	return 0;
 }
 
-static int stream_wait(struct transport *transport, struct answer *out, int64_t deadline_ns)
+static int connection_wait(struct transport *transport, struct answer *out, int64_t deadline_ns)
 {
-	struct stream *stream = stream_of(transport);
+	struct connection *connection = connection_of(transport);
 	bool more, tried = false;
 	int r;
 
 	for (;;) {
-		if (stream->ended)
-			return stream->ended;
-		if (take_message(stream, out, &more))
+		if (connection->ended)
+			return connection->ended;
+		if (take_message(connection, out, &more))
 			return 0;
-		if (more || stream->ended)
+		if (more || connection->ended)
 			continue;
 		/* Also for a peer that talks without end and never answers. */
-		if (tried && guest_env_now_ns(&stream->env) >= deadline_ns)
+		if (tried && guest_env_now_ns(&connection->env) >= deadline_ns)
 			return VGPU_E_TIMED_OUT;
-		r = fill(stream, deadline_ns);
+		r = fill(connection, deadline_ns);
 		if (r != 0)
 			return r;
 		tried = true;
@@ -250,71 +253,72 @@ static int stream_wait(struct transport *transport, struct answer *out, int64_t 
 
 /* ---- The rest ----------------------------------------------------------------- */
 
-static bool stream_abandon(struct transport *transport UNUSED, uint32_t id UNUSED)
+static bool connection_abandon(struct transport *transport UNUSED, uint32_t id UNUSED)
 {
 	return true;
 }
 
-static uint32_t stream_limit(const struct transport *transport)
+static uint32_t connection_limit(const struct transport *transport)
 {
-	return CONTAINER_OF(transport, const struct stream, transport)->limit;
+	return CONTAINER_OF(transport, const struct connection, transport)->limit;
 }
 
-static int stream_get_info(struct transport *transport, struct vgpu_info *out)
+static int connection_get_info(struct transport *transport, struct vgpu_info *out)
 {
-	struct stream *stream = stream_of(transport);
+	struct connection *connection = connection_of(transport);
 
-	out->link = (stream->ended ? 0 : VGPU_LINK_CONNECTED) |
-	            (stream->extended ? VGPU_LINK_EXTENDED : 0);
-	out->outstanding_max = stream->limit;
-	snprintf(out->name, sizeof(out->name), "%s", stream->name);
+	out->link = (connection->ended ? 0 : VGPU_LINK_CONNECTED) |
+	            (connection->extended ? VGPU_LINK_EXTENDED : 0);
+	out->outstanding_max = connection->limit;
+	snprintf(out->name, sizeof(out->name), "%s", connection->name);
 	return 0;
 }
 
-static void stream_free(struct transport *transport)
+static void connection_free(struct transport *transport)
 {
-	struct stream *stream = stream_of(transport);
+	struct connection *connection = connection_of(transport);
 
-	close(stream->fd);
-	free(stream);
+	close(connection->fd);
+	free(connection);
 }
 
-static const struct transport_ops stream_ops = {
-	.submit = stream_submit,
-	.wait = stream_wait,
-	.abandon = stream_abandon,
-	.limit = stream_limit,
-	.get_info = stream_get_info,
-	.free = stream_free,
+static const struct transport_ops connection_ops = {
+	.submit = connection_submit,
+	.wait = connection_wait,
+	.abandon = connection_abandon,
+	.limit = connection_limit,
+	.get_info = connection_get_info,
+	.free = connection_free,
 };
 
-int stream_new(struct transport **out, int fd, const char *name, const struct guest_env *env)
+int socket_transport_new(struct transport **out, int fd, const char *name,
+                         const struct guest_env *env)
 {
 	uint8_t hello[VGPU_HELLO_DEVICE_BYTES];
-	struct stream *stream = malloc(sizeof(*stream));
+	struct connection *connection = malloc(sizeof(*connection));
 
-	if (!stream) {
+	if (!connection) {
 		close(fd);
 		return -ENOMEM;
 	}
 	/* The buffers stay untouched, so that they cost memory only when used. */
-	memset(stream, 0, offsetof(struct stream, in));
-	stream->transport.ops = &stream_ops;
-	stream->env = *env;
-	stream->fd = fd;
-	stream->limit = VGPU_OUTSTANDING_MAX;
-	snprintf(stream->name, sizeof(stream->name), "%s", name);
+	memset(connection, 0, offsetof(struct connection, in));
+	connection->transport.ops = &connection_ops;
+	connection->env = *env;
+	connection->fd = fd;
+	connection->limit = VGPU_OUTSTANDING_MAX;
+	snprintf(connection->name, sizeof(connection->name), "%s", name);
 
 	vgpu_put_le32(hello + VGPU_HELLO_FIELD_VERSION, VGPU_HELLO_VERSION);
 	vgpu_put_le32(hello + VGPU_HELLO_FIELD_FEATURES, VGPU_FEATURE_BUSY);
 	vgpu_put_le32(hello + VGPU_HELLO_FIELD_MAX_CHANNELS, 0);
 	vgpu_put_le32(hello + VGPU_HELLO_FIELD_DEVICE_VERSION, DEVICE_VERSION);
-	enqueue(stream, VGPU_MSG_HELLO, 0, hello, sizeof(hello));
-	*out = &stream->transport;
+	enqueue(connection, VGPU_MSG_HELLO, 0, hello, sizeof(hello));
+	*out = &connection->transport;
 	return 0;
 }
 
-int stream_connect(struct transport **out, const char *path, const struct guest_env *env)
+int socket_transport_connect(struct transport **out, const char *path, const struct guest_env *env)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	CLEANUP(closep) int fd = -1;
@@ -333,5 +337,5 @@ int stream_connect(struct transport **out, const char *path, const struct guest_
 		else if (errno != EINTR)
 			return -errno;
 	}
-	return stream_new(out, TAKE_FD(fd), path, env);
+	return socket_transport_new(out, TAKE_FD(fd), path, env);
 }

@@ -3,7 +3,7 @@
  * The socket transport against the other end of a socket pair: HELLO first, messages in
  * pieces, what an old and a new mediator say, and connections that end or talk nonsense.
  */
-#include "guest/stream.h"
+#include "guest/socket_transport.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -83,7 +83,7 @@ static void open_pair(struct pair *pair)
 	pair->peer = fds[0];
 	pair->own = fds[1];
 	pair->env = (struct fake_env){.step_ns = 1000};
-	assert_int_equal(stream_new(&transport, fds[1], "pair", &env), 0);
+	assert_int_equal(socket_transport_new(&transport, fds[1], "pair", &env), 0);
 	assert_int_equal(handle_new(&pair->vgpu, transport, &env), 0);
 	receive(pair, &header, payload);
 	assert_int_equal(header.type, VGPU_MSG_HELLO);
@@ -300,10 +300,11 @@ static void test_connect_fails(void **state UNUSED)
 	struct transport *transport;
 	char path[200];
 
-	assert_int_equal(stream_connect(&transport, "/nonexistent/x.sock", &env), -ENOENT);
+	assert_int_equal(socket_transport_connect(&transport, "/nonexistent/x.sock", &env),
+	                 -ENOENT);
 	memset(path, 'x', sizeof(path));
 	path[sizeof(path) - 1] = '\0';
-	assert_int_equal(stream_connect(&transport, path, &env), -ENAMETOOLONG);
+	assert_int_equal(socket_transport_connect(&transport, path, &env), -ENAMETOOLONG);
 }
 
 int main(void)
