@@ -146,7 +146,7 @@ enum vgpu_opcode {
 	VGPU_OP_GET_DEVICE_INFO = 0x0005,
 	VGPU_OP_SYNCHRONIZE = 0x0006,
 	/* Refused as unsupported unless the mediator allows test operations. */
-	VGPU_OP_SPIN = 0x1000,  /* parameter: us of GPU time */
+	VGPU_OP_SPIN = 0x1000,  /* parameter: us of GPU time, at most VGPU_SPIN_MAX_US */
 	VGPU_OP_FAULT = 0x1001, /* an illegal access */
 	VGPU_OP_HANG = 0x1002,  /* never ends by itself */
 	/* Allowed everywhere. See include/vgpu/sgemm.h. */
@@ -159,12 +159,14 @@ enum vgpu_opcode {
 	VGPU_OP_RESIDUE = 0x1004,
 };
 
+#define VGPU_SPIN_MAX_US 600000000u
+
 /* Results of GET_DEVICE_INFO, by index; its data is the device's name, UTF-8. */
 enum vgpu_device_info {
 	VGPU_INFO_BACKEND = 0,    /* 0 cpu, 1 cuda */
 	VGPU_INFO_CAPABILITY = 1, /* major << 16 | minor */
 	VGPU_INFO_MULTIPROCESSORS = 2,
-	VGPU_INFO_QUOTA_MIB = 3,
+	VGPU_INFO_QUOTA_MIB = 3, /* what the VM may use: without a quota all that the GPU has */
 	VGPU_INFO_USED_MIB = 4,
 	VGPU_INFO_COUNT,
 };

@@ -81,7 +81,7 @@ static void report_gpu(struct report *report, const struct vgpu_response *respon
 	if (count > VGPU_INFO_MULTIPROCESSORS)
 		report_u64(report, "multiprocessors", results[VGPU_INFO_MULTIPROCESSORS]);
 	if (count > VGPU_INFO_QUOTA_MIB)
-		report_u64(report, "quota_mib", results[VGPU_INFO_QUOTA_MIB]);
+		report_u64(report, "memory_mib", results[VGPU_INFO_QUOTA_MIB]);
 	if (count > VGPU_INFO_USED_MIB)
 		report_u64(report, "used_mib", results[VGPU_INFO_USED_MIB]);
 }
@@ -303,8 +303,8 @@ static enum outcome_status spin_check(struct client *client)
 {
 	int64_t spin_us;
 
-	return parse_argument(client, 0, "US", 0, UINT32_MAX, &spin_us) ? OUTCOME_DONE
-	                                                                : OUTCOME_USAGE;
+	return parse_argument(client, 0, "US", 0, VGPU_SPIN_MAX_US, &spin_us) ? OUTCOME_DONE
+	                                                                      : OUTCOME_USAGE;
 }
 
 static enum outcome_status spin_run(struct client *client)
@@ -312,7 +312,7 @@ static enum outcome_status spin_run(struct client *client)
 	uint32_t params[1];
 	int64_t spin_us;
 
-	parse_argument(client, 0, "US", 0, UINT32_MAX, &spin_us);
+	parse_argument(client, 0, "US", 0, VGPU_SPIN_MAX_US, &spin_us);
 	params[0] = (uint32_t)spin_us;
 	return run_test_operation(client, VGPU_OP_SPIN, params, 1);
 }
@@ -332,7 +332,7 @@ static enum outcome_status hang_run(struct client *client)
 static const struct command commands[] = {
 	{"info", "", 0, 0, "what the device and the GPU behind it are",
          "Prints the device's registers, or the state of the socket, and what the mediator\n"
-         "says about the GPU: name, backend, compute capability, memory quota.",
+         "says about the GPU: name, backend, compute capability, memory.",
          NULL, info_run},
 	{"ping", "", 0, OPTION_BIT(OPTION_COUNT), "ask for nothing, and time the answer",
          "Sends requests that do nothing, one after the other, and prints their round trip\n"

@@ -56,7 +56,7 @@ static const struct option_row rows[OPTION_END] = {
                                 "requests under way at once; over 1 needs --socket (default 1)"},
 	[OPTION_OP] = {"op", "OP", KIND_TEXT, FIELD(op), 0, 0,
                        "nop, add, sgemm or spin (default nop)"},
-	[OPTION_SPIN_US] = {"spin-us", "US", KIND_NUMBER, FIELD(spin_us), 0, UINT32_MAX,
+	[OPTION_SPIN_US] = {"spin-us", "US", KIND_NUMBER, FIELD(spin_us), 0, VGPU_SPIN_MAX_US,
                             "GPU time of a spin in us (default 100)"},
 	[OPTION_N] = {"n", "N", KIND_NUMBER, FIELD(n), 1, VGPU_SGEMM_MAX_N,
                       "rows and columns of the matrices (default 256)"},

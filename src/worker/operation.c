@@ -38,7 +38,7 @@ static const struct operation operations[OPERATION_COUNT] = {
 		.needs_test_ops = true,
 		.needs_device = true,
 		.param_count = 1,
-		.first_max = SPIN_MAX_US,
+		.first_max = VGPU_SPIN_MAX_US,
 	},
 	{
 		.opcode = VGPU_OP_FAULT,

@@ -16,7 +16,6 @@
 enum {
 	OPERATION_PARAMS = 2,                   /* most parameters of any operation */
 	OPERATION_RESULTS = VGPU_SGEMM_RESULTS, /* most results of any operation */
-	SPIN_MAX_US = 600 * 1000 * 1000,
 };
 
 _Static_assert((int)VGPU_INFO_COUNT <= (int)OPERATION_RESULTS, "device info fits");

@@ -165,7 +165,7 @@ def test_info(mediator):
         "backend": "cuda",
         "capability": "9.0",
         "multiprocessors": 132,
-        "quota_mib": 4096,
+        "memory_mib": 4096,
         "used_mib": 512,
     }
     text = run("--socket", mediator(new_mediator), "info").stdout
@@ -606,7 +606,8 @@ def test_help_and_version():
         (["add", "1", ""], "wrong B ''"),
         (["add", "2147483648", "1"], "from -2147483648 to 2147483647"),
         (["add", " 1", "1"], "wrong A ' 1'"),
-        (["spin", "4294967296"], "from 0 to 4294967295"),
+        (["spin", "600000001"], "from 0 to 600000000"),
+        (["bench", "--op", "spin", "--spin-us", "600000001"], "from 0 to 600000000"),
         (["ping", "--count", "0"], "wrong --count '0'"),
         (["ping", "--count", "12abc"], "wrong --count '12abc'"),
         (["ping", "--count", ""], "wrong --count ''"),
