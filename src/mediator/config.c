@@ -71,7 +71,7 @@ static const struct key keys[] = {
 	INTEGER(worker_uid_base, 0, 2000000000, false),
 };
 
-void config_default(struct config *config)
+static void set_defaults(struct config *config)
 {
 	*config = (struct config){
 		.db = "/etc/vgpu/vgpu_config.db",
@@ -235,8 +235,9 @@ static const char *value_text(char *to, size_t size, const struct config *config
 	return to;
 }
 
-int config_set(struct config *config, const char *name, const char *value,
-               struct config_error *error)
+/* Sets one key. Returns 0, or -EINVAL with @error filled. */
+static int set_key(struct config *config, const char *name, const char *value,
+                   struct config_error *error)
 {
 	static int (*const set[])(struct config *, const struct key *, const char *,
 	                          struct config_error *) = {
@@ -285,7 +286,7 @@ static int read_line(struct config *config, char *line, struct config_error *err
 		return -EINVAL;
 	}
 	*equals = '\0';
-	return config_set(config, strip(name), strip(equals + 1), error);
+	return set_key(config, strip(name), strip(equals + 1), error);
 }
 
 /* By hand, since libraries for such files cut lines at 200 bytes or join indented ones. */
@@ -325,11 +326,10 @@ int config_load(struct config *out, const struct config_source *source, struct c
 	struct config config;
 	int r;
 
-	config_default(&config);
+	set_defaults(&config);
 	r = read_file(&config, source->path, source->required, error);
 	for (size_t i = 0; r == 0 && i < source->override_count; i++)
-		r = config_set(&config, source->overrides[i].key, source->overrides[i].value,
-		               error);
+		r = set_key(&config, source->overrides[i].key, source->overrides[i].value, error);
 	if (r == 0)
 		*out = config;
 	return r;

@@ -65,12 +65,6 @@ struct config_error {
 	char text[1024];
 };
 
-void config_default(struct config *config);
-
-/* Sets one key. Returns 0, or -EINVAL with @error filled. */
-int config_set(struct config *config, const char *key, const char *value,
-               struct config_error *error);
-
 /* Where a configuration comes from, so that it can be read again. */
 struct config_source {
 	const char *path;
