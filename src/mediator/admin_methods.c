@@ -275,6 +275,7 @@ const struct admin_method admin_methods[] = {
 	{"resume", "give a GPU back: {\"gpu\": number, \"by\": who}", on_resume},
 	{"list-jobs", "the jobs that wait or run", on_list_jobs},
 	{"cancel-job", "end a job: {\"job\": number}", on_cancel_job},
+	{"vm-set", "change a VM: {\"vm_uuid\": which, \"weight\": number, ...}", vm_set},
 	{"weights", "what each VM may claim and gets, and its place in the order", on_weights},
 	{"show-metrics", "all metrics as Prometheus text", on_show_metrics},
 	{NULL, NULL, NULL},

@@ -7,6 +7,7 @@
  *   reload.c         configuration and registry are read again
  *   figures.c        what is known of the VMs at one moment
  *   vm_describe.c    the same as JSON
+ *   vm_set.c         changes of VMs that the admin socket is asked for
  *   vm_table.c       the registry's VMs become ports and VMs of the core
  *   admin_methods.c  what the admin socket offers
  */
@@ -109,6 +110,10 @@ void reload_free(struct mediator *mediator, struct pending_reload *reload);
 /* Reads configuration and registry again; the outcome goes to @call, which may be NULL. */
 void mediator_reload(struct mediator *mediator, struct admin_call *call);
 
+/* Changes a VM in the registry and takes that over; the outcome goes to @call. */
+void mediator_change_vm(struct mediator *mediator, struct admin_call *call, const char *uuid,
+                        const struct registry_vm_change *change);
+
 /* figures.c */
 /* What is known of a VM at one moment. */
 struct vm_figures {
@@ -149,6 +154,9 @@ enum { VM_LABEL_BYTES = 72 + REGISTRY_UUID_BYTES }; /* 60 of them for the name *
 
 /* "name (uuid)" for the log; returns @to. */
 const char *vm_entry_label(char to[static VM_LABEL_BYTES], const struct vm_entry *entry);
+
+/* vm_set.c: a method of the admin socket */
+void vm_set(void *owner, struct admin_call *call, const json_t *params);
 
 /* admin_methods.c */
 extern const struct admin_method admin_methods[];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Configuration and registry are read again: at the start, on SIGHUP, on the admin
- * socket's `reload`, and when somebody else has changed the registry.
+ * socket's `reload`, after its `vm-set`, and when somebody else has changed the registry.
  *
  * The registry is read in its own thread, so that a reload is an object that waits for
  * the answer; several may be under way.
@@ -137,6 +137,17 @@ int mediator_load_registry(struct mediator *mediator)
 	return reload ? store_load(mediator->store, reload->tag) : -ENOMEM;
 }
 
+/* @r is what came of putting it in line; if nothing did, it ends here. */
+static void reload_begun(struct mediator *mediator, struct pending_reload *reload,
+                         struct admin_call *call, int r)
+{
+	if (r < 0 && call)
+		admin_call_error(call, ADMIN_E_FAILED, "the registry is not read: %s",
+		                 strerror(-r));
+	if (r < 0 && reload)
+		reload_free(mediator, reload);
+}
+
 void mediator_reload(struct mediator *mediator, struct admin_call *call)
 {
 	struct pending_reload *reload = reload_new(mediator, call);
@@ -146,9 +157,14 @@ void mediator_reload(struct mediator *mediator, struct admin_call *call)
 		reload_config(mediator, reload);
 		r = store_load(mediator->store, reload->tag);
 	}
-	if (r < 0 && call)
-		admin_call_error(call, ADMIN_E_FAILED, "the registry is not read: %s",
-		                 strerror(-r));
-	if (r < 0 && reload)
-		reload_free(mediator, reload);
+	reload_begun(mediator, reload, call, r);
+}
+
+void mediator_change_vm(struct mediator *mediator, struct admin_call *call, const char *uuid,
+                        const struct registry_vm_change *change)
+{
+	struct pending_reload *reload = reload_new(mediator, call);
+	int r = reload ? store_change(mediator->store, reload->tag, uuid, change) : -ENOMEM;
+
+	reload_begun(mediator, reload, call, r);
 }

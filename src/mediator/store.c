@@ -21,6 +21,7 @@
 
 enum request_type {
 	REQUEST_LOAD,
+	REQUEST_CHANGE,
 	REQUEST_RECORD,
 	REQUEST_GPU,
 };
@@ -28,12 +29,14 @@ enum request_type {
 struct request {
 	STAILQ_ENTRY(request) link;
 	enum request_type type;
-	uint64_t tag;               /* or ticket, or the GPU's number */
-	char uuid[96];              /* of the VM or the GPU */
-	struct store_record record; /* RECORD */
-	struct store_holds *holds;  /* GPU */
+	uint64_t tag;                     /* or ticket, or the GPU's number */
+	char uuid[96];                    /* of the VM or the GPU */
+	struct registry_vm_change change; /* CHANGE */
+	struct store_record record;       /* RECORD */
+	struct store_holds *holds;        /* GPU */
 	/* outcome */
 	int result;
+	bool refused; /* CHANGE: nothing is wrong but what was asked for */
 	struct store_snapshot snapshot;
 	struct registry_error why;
 };
@@ -74,6 +77,15 @@ static void request_free(struct request *request)
 
 /* ---- The thread ------------------------------------------------------------------- */
 
+static void explain(const struct store *store, int result, struct registry_error *why)
+{
+	if (result < 0)
+		snprintf(why->text, sizeof(why->text), "%s: %s", registry_path(store->registry),
+		         strerror(-result));
+	else if (result > 0)
+		snprintf(why->text, sizeof(why->text), "%s", registry_message(store->registry));
+}
+
 static int do_load(struct store *store, struct request *request)
 {
 	struct store_snapshot *snapshot = &request->snapshot;
@@ -87,6 +99,20 @@ static int do_load(struct store *store, struct request *request)
 		r = registry_gpu_hold_list(store->registry, &snapshot->holds);
 	store->behind = r != 0;
 	return r;
+}
+
+static int do_change(struct store *store, struct request *request)
+{
+	int r = registry_vm_update(store->registry, request->uuid, &request->change);
+
+	/* That is the matter of who asked; the registry is well. */
+	request->refused =
+		r == REGISTRY_E_NOT_FOUND || r == REGISTRY_E_EXISTS || r == REGISTRY_E_INVALID;
+	if (request->refused)
+		explain(store, r, &request->why);
+	if (r != 0)
+		return request->refused ? 0 : r;
+	return do_load(store, request);
 }
 
 static int write_fault(struct registry *registry, const char *uuid,
@@ -148,15 +174,6 @@ static int do_gpu(struct store *store, struct request *request)
 	return registry_gpu_holds_set(store->registry, request->uuid, items, request->holds->count);
 }
 
-static void explain(const struct store *store, int result, struct registry_error *why)
-{
-	if (result < 0)
-		snprintf(why->text, sizeof(why->text), "%s: %s", registry_path(store->registry),
-		         strerror(-result));
-	else if (result > 0)
-		snprintf(why->text, sizeof(why->text), "%s", registry_message(store->registry));
-}
-
 static int open_registry(struct store *store, struct registry **out, const char *path,
                          struct registry_error *why)
 {
@@ -206,6 +223,7 @@ static void do_request(struct store *store, struct request *request)
 {
 	static int (*const handlers[])(struct store *, struct request *) = {
 		[REQUEST_LOAD] = do_load,
+		[REQUEST_CHANGE] = do_change,
 		[REQUEST_RECORD] = do_record,
 		[REQUEST_GPU] = do_gpu,
 	};
@@ -311,10 +329,11 @@ static void *thread_main(void *arg)
 
 static void tell(struct store *store, const struct request *request)
 {
-	bool well = request->result == 0;
+	bool well = request->result == 0 && !request->refused;
 
 	switch (request->type) {
 	case REQUEST_LOAD:
+	case REQUEST_CHANGE:
 		store->ops->loaded(store->owner, request->tag, well ? &request->snapshot : NULL,
 		                   request->why.text);
 		break;
@@ -467,46 +486,59 @@ static int submit(struct store *store, struct request *request)
 	return full ? -EBUSY : 0;
 }
 
-int store_load(struct store *store, uint64_t tag)
+static struct request *request_new(enum request_type type, uint64_t tag, const char *uuid)
 {
 	struct request *request = calloc(1, sizeof(*request));
 
 	if (!request)
-		return -ENOMEM;
-	request->type = REQUEST_LOAD;
+		return NULL;
+	request->type = type;
 	request->tag = tag;
+	snprintf(request->uuid, sizeof(request->uuid), "%s", uuid);
+	return request;
+}
+
+int store_load(struct store *store, uint64_t tag)
+{
+	struct request *request = request_new(REQUEST_LOAD, tag, "");
+
+	return request ? submit(store, request) : -ENOMEM;
+}
+
+int store_change(struct store *store, uint64_t tag, const char *uuid,
+                 const struct registry_vm_change *change)
+{
+	struct request *request = request_new(REQUEST_CHANGE, tag, uuid);
+
+	if (!request)
+		return -ENOMEM;
+	request->change = *change;
 	return submit(store, request);
 }
 
 int store_record(struct store *store, uint64_t ticket, const char *uuid,
                  const struct store_record *record)
 {
-	struct request *request = calloc(1, sizeof(*request));
+	struct request *request = request_new(REQUEST_RECORD, ticket, uuid);
 
 	if (!request)
 		return -ENOMEM;
-	request->type = REQUEST_RECORD;
-	request->tag = ticket;
 	request->record = *record;
-	snprintf(request->uuid, sizeof(request->uuid), "%s", uuid);
 	return submit(store, request);
 }
 
 int store_gpu(struct store *store, uint32_t gpu, const char *uuid, const struct store_holds *holds)
 {
-	struct request *request = calloc(1, sizeof(*request));
+	struct request *request = request_new(REQUEST_GPU, gpu, uuid);
 
 	if (!request)
 		return -ENOMEM;
-	request->type = REQUEST_GPU;
-	request->tag = gpu;
 	request->holds = malloc(sizeof(*holds));
 	if (!request->holds) {
 		request_free(request);
 		return -ENOMEM;
 	}
 	*request->holds = *holds;
-	snprintf(request->uuid, sizeof(request->uuid), "%s", uuid);
 	return submit(store, request);
 }
 

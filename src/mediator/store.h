@@ -68,6 +68,14 @@ DEFINE_CLEANUP(store)
 /* Reads the registry; loaded() follows with @tag. Returns 0, -EBUSY (line full) or -ENOMEM. */
 int store_load(struct store *store, uint64_t tag);
 
+/*
+ * Changes a VM's settings, all or none, and then reads the registry; loaded() follows with
+ * @tag, or what was wrong with the change. @change holds no name. Returns 0, -EBUSY (line
+ * full) or -ENOMEM.
+ */
+int store_change(struct store *store, uint64_t tag, const char *uuid,
+                 const struct registry_vm_change *change);
+
 /* Something that happened to a VM. */
 struct store_record {
 	enum core_record record;

@@ -28,6 +28,7 @@ enum setting {
 struct setting_field {
 	struct decimal number; /* its name is that of the option and of the scenario key */
 	const char *column;    /* in the registry's table vms, and in JSON */
+	const char *param;     /* of the admin socket's vm-set */
 	const char *command;   /* of vgpu-admin, which sets it */
 	const char *argument;  /* the option's, for help */
 	const char *help;

@@ -13,6 +13,7 @@ import subprocess
 
 import pytest
 
+import mediator as harness
 from paths import ADMIN, CLIENT, MEDIATOR, ROOT, SIM, WORKER
 
 EXAMPLE = ROOT / "deploy" / "mediator.conf"
@@ -209,6 +210,23 @@ def test_methods_of_the_admin_socket(mediator):
     methods = mediator.call("help")
     told = page("docs/protocol.md").split("## 5. The admin socket", 1)[1]
     assert {row[0] for row in table_rows(told, 3)} == set(methods)
+
+
+def test_params_of_vm_set(mediator):
+    """The table has what the method takes, with the range that it names when it refuses."""
+    uuid = mediator.add_vm()
+    told = page("docs/protocol.md").split("`vm-set` takes these", 1)[1].split("\n\n0 takes", 1)[0]
+    rows = dict(table_rows(told, 2))
+    assert len(rows) == 9
+    for name, span in rows.items():
+        try:
+            mediator.call("vm-set", vm_uuid=uuid, **{name: "no value"})
+        except harness.Refusal as refusal:
+            said = str(refusal)
+        plain = span.replace("`", "")
+        words = plain.split(", ") if plain.startswith('"') else [plain.split(" ")[0], plain.split(" ")[2]]
+        for word in words:
+            assert word in said, (name, said)
 
 
 def test_metrics(mediator):
