@@ -7,16 +7,14 @@
 #include "mediator/nvml_reader.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #include <event2/event.h>
 
 #include "base/log.h"
 #include "mediator/nvml_session.h"
+#include "mediator/thread.h"
 
 enum {
 	POLL_MS = 1000,
@@ -71,7 +69,7 @@ struct shared {
 	bool ended;
 	bool abandoned;
 	struct mailbox *mail;
-	int mail_fd;
+	int bell; /* rung when there is mail */
 };
 
 struct nvml_reader {
@@ -107,27 +105,12 @@ static void shared_free(struct shared *shared)
 	pthread_cond_destroy(&shared->over);
 	pthread_cond_destroy(&shared->wake);
 	pthread_mutex_destroy(&shared->mutex);
-	closep(&shared->mail_fd);
+	closep(&shared->bell);
 	free(shared->mail);
 	free(shared);
 }
 
-static struct timespec deadline(uint32_t ms)
-{
-	int64_t at_ns = clock_monotonic_ns() + ms * NS_PER_MS;
-
-	return (struct timespec){.tv_sec = at_ns / NS_PER_SEC, .tv_nsec = at_ns % NS_PER_SEC};
-}
-
 /* ---- The thread -------------------------------------------------------------------- */
-
-static void ring(struct shared *shared)
-{
-	const uint64_t one = 1;
-
-	if (write(shared->mail_fd, &one, sizeof(one)) < 0)
-		log_error("NVML thread: eventfd: %s", strerror(errno));
-}
 
 static void post_state(struct shared *shared, unsigned int wish_number, enum nvml_state state,
                        const char *text)
@@ -140,7 +123,7 @@ static void post_state(struct shared *shared, unsigned int wish_number, enum nvm
 	/* Readings of before are of a time that is over. */
 	shared->mail->fresh = 0;
 	pthread_mutex_unlock(&shared->mutex);
-	ring(shared);
+	thread_bell_ring(shared->bell);
 }
 
 static void post_xid(struct shared *shared, uint32_t gpu, uint64_t xid)
@@ -154,7 +137,7 @@ static void post_xid(struct shared *shared, uint32_t gpu, uint64_t xid)
 	else
 		mail->xids_dropped++;
 	pthread_mutex_unlock(&shared->mutex);
-	ring(shared);
+	thread_bell_ring(shared->bell);
 }
 
 static enum wish wish_of(struct shared *shared, unsigned int *number)
@@ -180,7 +163,7 @@ static bool still_wished(struct shared *shared, unsigned int number)
 /* Sleeps until something is wished after @number, or @ms have passed; UINT32_MAX = for ever. */
 static void sleep_while(struct shared *shared, unsigned int number, uint32_t ms)
 {
-	const struct timespec until = deadline(ms);
+	const struct timespec until = thread_deadline(ms);
 
 	pthread_mutex_lock(&shared->mutex);
 	while (shared->wish_number == number) {
@@ -205,7 +188,7 @@ static bool poll_gpus(struct shared *shared, unsigned int number)
 		shared->mail->fresh |= 1u << gpu;
 		pthread_mutex_unlock(&shared->mutex);
 	}
-	ring(shared);
+	thread_bell_ring(shared->bell);
 	return whole;
 }
 
@@ -307,10 +290,8 @@ static void on_mail(evutil_socket_t fd, short what UNUSED, void *arg)
 {
 	struct nvml_reader *reader = arg;
 	struct mailbox *mail;
-	uint64_t count;
 
-	if (read(fd, &count, sizeof(count)) < 0)
-		return;
+	thread_bell_silence(fd);
 	mail_clear(reader->taken);
 	pthread_mutex_lock(&reader->shared->mutex);
 	mail = reader->shared->mail;
@@ -385,24 +366,20 @@ enum nvml_state nvml_reader_state(const struct nvml_reader *reader)
 static int shared_new(struct shared **out, const struct nvml_reader_options *options)
 {
 	struct shared *shared = calloc(1, sizeof(*shared));
-	pthread_condattr_t attributes;
 
 	if (!shared)
 		return -ENOMEM;
 	shared->mail = calloc(1, sizeof(*shared->mail));
-	shared->mail_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (!shared->mail || shared->mail_fd < 0) {
-		closep(&shared->mail_fd);
+	shared->bell = thread_bell_new();
+	if (!shared->mail || shared->bell < 0) {
+		closep(&shared->bell);
 		free(shared->mail);
 		free(shared);
 		return -ENOMEM;
 	}
 	pthread_mutex_init(&shared->mutex, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&shared->wake, &attributes);
-	pthread_cond_init(&shared->over, &attributes);
-	pthread_condattr_destroy(&attributes);
+	thread_cond_init(&shared->wake);
+	thread_cond_init(&shared->over);
 	shared->poll_ms = options->poll_ms ? options->poll_ms : POLL_MS;
 	shared->retry_ms = options->retry_ms ? options->retry_ms : RETRY_MS;
 	snprintf(shared->library, sizeof(shared->library), "%s",
@@ -422,7 +399,7 @@ static int start_events(struct nvml_reader *reader, struct event_base *base)
 	                               .tv_usec = (suseconds_t)(watch_ms % 1000) * 1000};
 
 	reader->mail_event =
-		event_new(base, reader->shared->mail_fd, EV_READ | EV_PERSIST, on_mail, reader);
+		event_new(base, reader->shared->bell, EV_READ | EV_PERSIST, on_mail, reader);
 	reader->watch_event = event_new(base, -1, EV_PERSIST, on_watch, reader);
 	if (!reader->mail_event || !reader->watch_event ||
 	    event_add(reader->mail_event, NULL) < 0 || event_add(reader->watch_event, &period) < 0)
@@ -432,16 +409,10 @@ static int start_events(struct nvml_reader *reader, struct event_base *base)
 
 static int start_thread(struct nvml_reader *reader)
 {
-	sigset_t all, before;
-	int r;
+	int r = thread_start(&reader->thread, thread_main, reader->shared);
 
-	/* Signals are the event loop's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&reader->thread, NULL, thread_main, reader->shared);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	reader->thread_started = r == 0;
-	return -r;
+	return r;
 }
 
 static uint32_t silence_of(const struct nvml_reader_options *options, uint32_t poll_ms)
@@ -485,7 +456,7 @@ int nvml_reader_new(struct nvml_reader **out, struct event_base *base,
 static void stop_thread(struct nvml_reader *reader)
 {
 	struct shared *shared = reader->shared;
-	const struct timespec until = deadline(reader->stop_ms);
+	const struct timespec until = thread_deadline(reader->stop_ms);
 	const char *call;
 	bool ended;
 

@@ -5,19 +5,17 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/queue.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include <event2/event.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "mediator/thread.h"
 
 enum request_type {
 	REQUEST_LOAD,
@@ -53,7 +51,7 @@ struct store {
 	pthread_t thread;
 	bool thread_started;
 	atomic_llong give_up_ns; /* INT64_MAX while it is not to end */
-	int done_fd;
+	int bell;
 	struct event *done_event;
 	bool ok;
 
@@ -257,13 +255,10 @@ static void do_last(struct store *store, struct request *request)
 /* Hands a finished request to the event loop. */
 static void finish(struct store *store, struct request *request)
 {
-	const uint64_t one = 1;
-
 	pthread_mutex_lock(&store->mutex);
 	STAILQ_INSERT_TAIL(&store->done, request, link);
 	pthread_mutex_unlock(&store->mutex);
-	if (write(store->done_fd, &one, sizeof(one)) < 0)
-		log_error("registry thread: eventfd: %s", strerror(errno));
+	thread_bell_ring(store->bell);
 }
 
 /* Another process has changed the file, or put another in its place: read it. */
@@ -285,10 +280,8 @@ static void look_for_changes(struct store *store)
 /* Waits for a request, or STORE_WATCH_S. The mutex is held. */
 static void wait_for_work(struct store *store)
 {
-	struct timespec until;
+	const struct timespec until = thread_deadline(STORE_WATCH_S * 1000);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += STORE_WATCH_S;
 	while (STAILQ_EMPTY(&store->todo) && !store->stopping) {
 		if (pthread_cond_timedwait(&store->wake, &store->mutex, &until) == ETIMEDOUT)
 			return;
@@ -351,10 +344,8 @@ static void on_done(evutil_socket_t fd, short what UNUSED, void *arg)
 	struct store *store = arg;
 	struct request_line done = STAILQ_HEAD_INITIALIZER(done);
 	struct request *request;
-	uint64_t count;
 
-	if (read(fd, &count, sizeof(count)) < 0)
-		return;
+	thread_bell_silence(fd);
 	pthread_mutex_lock(&store->mutex);
 	STAILQ_CONCAT(&done, &store->done);
 	pthread_mutex_unlock(&store->mutex);
@@ -368,22 +359,13 @@ static void on_done(evutil_socket_t fd, short what UNUSED, void *arg)
 
 static int start_thread(struct store *store)
 {
-	pthread_condattr_t attributes;
-	sigset_t all, before;
 	int r;
 
 	pthread_mutex_init(&store->mutex, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&store->wake, &attributes);
-	pthread_condattr_destroy(&attributes);
-	/* Signals are the event loop's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&store->thread, NULL, thread_main, store);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	thread_cond_init(&store->wake);
+	r = thread_start(&store->thread, thread_main, store);
 	store->thread_started = r == 0;
-	return -r;
+	return r;
 }
 
 int store_new(struct store **out, struct event_base *base, const char *path,
@@ -401,10 +383,10 @@ int store_new(struct store **out, struct event_base *base, const char *path,
 	atomic_init(&store->give_up_ns, INT64_MAX);
 	STAILQ_INIT(&store->todo);
 	STAILQ_INIT(&store->done);
-	store->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (store->done_fd < 0)
-		return -errno;
-	store->done_event = event_new(base, store->done_fd, EV_READ | EV_PERSIST, on_done, store);
+	store->bell = thread_bell_new();
+	if (store->bell < 0)
+		return store->bell;
+	store->done_event = event_new(base, store->bell, EV_READ | EV_PERSIST, on_done, store);
 	if (!store->done_event || event_add(store->done_event, NULL) < 0)
 		return -ENOMEM;
 	r = open_registry(store, &store->registry, path, why);
@@ -464,7 +446,7 @@ void store_free(struct store *store)
 	registry_free(store->registry);
 	if (store->done_event)
 		event_free(store->done_event);
-	closep(&store->done_fd);
+	closep(&store->bell);
 	free(store);
 }
 
