@@ -47,52 +47,54 @@ static int history_add(struct registry *registry, const char *uuid,
 	return r == 0 ? history_trim(registry, uuid, by != NULL) : r;
 }
 
-static int quarantine_store(struct registry *registry, const char *uuid, int64_t at_s,
-                            const char *reason, const char *by)
+/* A quarantine, or its end. */
+struct order {
+	int64_t at_s; /* 0 = now */
+	const char *reason;
+	const char *by;
+};
+
+static int quarantine_store(struct registry *registry, const char *uuid, int64_t rowid,
+                            const void *context)
 {
+	const struct order *order = context;
 	const struct registry_fault_event event = {
-		.at_s = at_s,
+		.at_s = order->at_s,
 		.kind = REGISTRY_KIND_QUARANTINED,
-		.detail = reason,
+		.detail = order->reason,
 	};
-	int64_t rowid;
 	int r;
 
-	r = registry_vm_rowid(registry, uuid, &rowid);
-	if (r == 0)
-		r = registry_run(
-			registry, "change",
-			"UPDATE vms SET quarantined = 1, quarantine_at = ?1, "
-			"quarantine_reason = substr(?2, 1, ?3), "
-			"quarantine_by = substr(?4, 1, ?3), updated_at = CURRENT_TIMESTAMP "
-			"WHERE rowid = ?5 AND NOT (quarantined IS 1 "
-			"AND quarantine_reason IS substr(?2, 1, ?3) "
-			"AND quarantine_by IS substr(?4, 1, ?3))",
-			"ititi", at_or_now(at_s), reason, (int64_t)REGISTRY_DETAIL_BYTES_MAX, by,
-			rowid);
+	r = registry_run(registry, "change",
+	                 "UPDATE vms SET quarantined = 1, quarantine_at = ?1, "
+	                 "quarantine_reason = substr(?2, 1, ?3), "
+	                 "quarantine_by = substr(?4, 1, ?3), updated_at = CURRENT_TIMESTAMP "
+	                 "WHERE rowid = ?5 AND NOT (quarantined IS 1 "
+	                 "AND quarantine_reason IS substr(?2, 1, ?3) "
+	                 "AND quarantine_by IS substr(?4, 1, ?3))",
+	                 "ititi", at_or_now(order->at_s), order->reason,
+	                 (int64_t)REGISTRY_DETAIL_BYTES_MAX, order->by, rowid);
 	if (r != 0 || sqlite3_changes(registry->db) == 0)
 		return r;
-	return history_add(registry, uuid, &event, by);
+	return history_add(registry, uuid, &event, order->by);
 }
 
-static int quarantine_clear(struct registry *registry, const char *uuid, const char *reason,
-                            const char *by)
+static int quarantine_clear(struct registry *registry, const char *uuid, int64_t rowid,
+                            const void *context)
 {
+	const struct order *order = context;
 	const struct registry_fault_event event = {
 		.kind = REGISTRY_KIND_CLEARED,
-		.detail = reason,
+		.detail = order->reason,
 	};
-	int64_t rowid;
-	int r, changes = 0;
+	int r, changes;
 
-	r = registry_vm_rowid(registry, uuid, &rowid);
-	if (r == 0)
-		r = registry_run(registry, "change",
-		                 "UPDATE vms SET quarantined = 0, quarantine_at = NULL, "
-		                 "quarantine_reason = NULL, quarantine_by = NULL, "
-		                 "updated_at = CURRENT_TIMESTAMP "
-		                 "WHERE rowid = ?1 AND quarantined IS NOT 0",
-		                 "i", rowid);
+	r = registry_run(registry, "change",
+	                 "UPDATE vms SET quarantined = 0, quarantine_at = NULL, "
+	                 "quarantine_reason = NULL, quarantine_by = NULL, "
+	                 "updated_at = CURRENT_TIMESTAMP "
+	                 "WHERE rowid = ?1 AND quarantined IS NOT 0",
+	                 "i", rowid);
 	if (r != 0)
 		return r;
 	changes = sqlite3_changes(registry->db);
@@ -102,27 +104,50 @@ static int quarantine_clear(struct registry *registry, const char *uuid, const c
 	                 "t", uuid);
 	if (r != 0 || changes + sqlite3_changes(registry->db) == 0)
 		return r;
-	return history_add(registry, uuid, &event, by);
+	return history_add(registry, uuid, &event, order->by);
 }
 
-static int fault_store(struct registry *registry, const char *uuid,
-                       const struct registry_fault_event *event)
+static int fault_store(struct registry *registry, const char *uuid, int64_t rowid,
+                       const void *context)
 {
-	int64_t rowid;
+	const struct registry_fault_event *event = context;
+	const struct order order = {event->at_s, event->quarantine, REGISTRY_BY_MEDIATOR};
 	int r;
 
-	r = registry_vm_rowid(registry, uuid, &rowid);
-	if (r == 0)
-		r = registry_run(registry, "change",
-		                 "UPDATE vms SET error_count = coalesce(error_count, 0) + ?2 "
-		                 "WHERE rowid = ?1",
-		                 "ii", rowid, (int64_t)(event->count ? event->count : 1));
+	r = registry_run(registry, "change",
+	                 "UPDATE vms SET error_count = coalesce(error_count, 0) + ?2 "
+	                 "WHERE rowid = ?1",
+	                 "ii", rowid, (int64_t)(event->count ? event->count : 1));
 	if (r == 0)
 		r = history_add(registry, uuid, event, NULL);
 	if (r == 0 && event->quarantine)
-		r = quarantine_store(registry, uuid, event->at_s, event->quarantine,
-		                     REGISTRY_BY_MEDIATOR);
+		r = quarantine_store(registry, uuid, rowid, &order);
 	return r;
+}
+
+static int recovery_store(struct registry *registry, const char *uuid, int64_t rowid UNUSED,
+                          const void *context)
+{
+	return history_add(registry, uuid, context, NULL);
+}
+
+/* Points that were the hardware's doing. */
+struct forgiveness {
+	int64_t since_s;
+	const char *why;
+};
+
+static int points_forgive(struct registry *registry, const char *uuid, int64_t rowid UNUSED,
+                          const void *context)
+{
+	const struct forgiveness *forgiveness = context;
+
+	return registry_run(registry, "change",
+	                    "UPDATE faults SET points = 0, detail = "
+	                    "substr(coalesce(nullif(detail, '') || '; ', '') || ?3, 1, ?4) "
+	                    "WHERE vm_uuid = lower(?1) AND at >= ?2 AND points <> 0",
+	                    "titi", uuid, forgiveness->since_s, forgiveness->why,
+	                    (int64_t)REGISTRY_DETAIL_BYTES_MAX);
 }
 
 /* ---- Changes --------------------------------------------------------------------- */
@@ -130,34 +155,23 @@ static int fault_store(struct registry *registry, const char *uuid,
 int registry_quarantine_set(struct registry *registry, const char *uuid, int64_t at_s,
                             const char *reason, const char *by)
 {
-	int r = registry_change_begin(registry, "change");
+	const struct order order = {at_s, reason, by};
 
-	if (r != 0)
-		return r;
-	r = quarantine_store(registry, uuid, at_s, reason, by);
-	return registry_change_end(registry, "change", r);
+	return registry_change_vm(registry, uuid, quarantine_store, &order);
 }
 
 int registry_quarantine_clear(struct registry *registry, const char *uuid, const char *reason,
                               const char *by)
 {
-	int r = registry_change_begin(registry, "change");
+	const struct order order = {0, reason, by};
 
-	if (r != 0)
-		return r;
-	r = quarantine_clear(registry, uuid, reason, by);
-	return registry_change_end(registry, "change", r);
+	return registry_change_vm(registry, uuid, quarantine_clear, &order);
 }
 
 int registry_fault_record(struct registry *registry, const char *uuid,
                           const struct registry_fault_event *event)
 {
-	int r = registry_change_begin(registry, "change");
-
-	if (r != 0)
-		return r;
-	r = fault_store(registry, uuid, event);
-	return registry_change_end(registry, "change", r);
+	return registry_change_vm(registry, uuid, fault_store, event);
 }
 
 int registry_recovery_record(struct registry *registry, const char *uuid, int64_t at_s)
@@ -166,30 +180,16 @@ int registry_recovery_record(struct registry *registry, const char *uuid, int64_
 		.at_s = at_s,
 		.kind = REGISTRY_KIND_RECOVERED,
 	};
-	int64_t rowid;
-	int r = registry_change_begin(registry, "change");
 
-	if (r != 0)
-		return r;
-	r = registry_vm_rowid(registry, uuid, &rowid);
-	if (r == 0)
-		r = history_add(registry, uuid, &event, NULL);
-	return registry_change_end(registry, "change", r);
+	return registry_change_vm(registry, uuid, recovery_store, &event);
 }
 
 int registry_faults_forgive(struct registry *registry, const char *uuid, int64_t since_s,
                             const char *why)
 {
-	int r = registry_change_begin(registry, "change");
+	const struct forgiveness forgiveness = {since_s, why};
 
-	if (r != 0)
-		return r;
-	r = registry_run(registry, "change",
-	                 "UPDATE faults SET points = 0, "
-	                 "detail = substr(coalesce(nullif(detail, '') || '; ', '') || ?3, 1, ?4) "
-	                 "WHERE vm_uuid = lower(?1) AND at >= ?2 AND points <> 0",
-	                 "titi", uuid, since_s, why, (int64_t)REGISTRY_DETAIL_BYTES_MAX);
-	return registry_change_end(registry, "change", r);
+	return registry_change_vm(registry, uuid, points_forgive, &forgiveness);
 }
 
 /* ---- Reading --------------------------------------------------------------------- */
@@ -206,28 +206,24 @@ void registry_faults_clear(struct registry_faults *faults)
 	memset(faults, 0, sizeof(*faults));
 }
 
-static int fault_append(struct registry_faults *faults, size_t *capacity, sqlite3_stmt *statement)
+static int fault_append(struct registry *registry UNUSED, sqlite3_stmt *statement, void *context)
 {
-	struct registry_fault *fault;
+	struct registry_faults *faults = context;
+	struct registry_fault *items = registry_grown(faults->items, faults->count, sizeof(*items));
 	int r = 0;
 
-	if (faults->count == *capacity) {
-		size_t wanted = *capacity ? *capacity * 2 : 16;
-		struct registry_fault *items = reallocarray(faults->items, wanted, sizeof(*items));
-
-		if (!items)
-			return -ENOMEM;
-		faults->items = items;
-		*capacity = wanted;
-	}
-	fault = &faults->items[faults->count++];
-	fault->id = sqlite3_column_int64(statement, 0);
-	fault->vm_uuid = registry_column_text(statement, 1, &r);
-	fault->at_s = sqlite3_column_int64(statement, 2);
-	fault->kind = registry_column_text(statement, 3, &r);
-	fault->points = sqlite3_column_int64(statement, 4);
-	fault->detail = registry_column_text(statement, 5, &r);
-	fault->by = registry_column_text(statement, 6, &r);
+	if (!items)
+		return -ENOMEM;
+	faults->items = items;
+	items[faults->count++] = (struct registry_fault){
+		.id = sqlite3_column_int64(statement, 0),
+		.vm_uuid = registry_column_text(statement, 1, &r),
+		.at_s = sqlite3_column_int64(statement, 2),
+		.kind = registry_column_text(statement, 3, &r),
+		.points = sqlite3_column_int64(statement, 4),
+		.detail = registry_column_text(statement, 5, &r),
+		.by = registry_column_text(statement, 6, &r),
+	};
 	return r;
 }
 
@@ -236,15 +232,8 @@ static int faults_collect(struct registry *registry, sqlite3_stmt *statement, in
                           struct registry_faults *out)
 {
 	struct registry_faults faults = {.items = NULL};
-	size_t capacity = 0;
-	bool row;
 
-	while (r == 0) {
-		r = registry_step(registry, statement, "read", &row);
-		if (r != 0 || !row)
-			break;
-		r = fault_append(&faults, &capacity, statement);
-	}
+	r = registry_rows(registry, statement, r, fault_append, &faults);
 	if (r != 0) {
 		registry_faults_clear(&faults);
 		return r;

@@ -46,22 +46,23 @@ void registry_gpu_holds_clear(struct registry_gpu_holds *holds)
 	memset(holds, 0, sizeof(*holds));
 }
 
-static int hold_append(struct registry_gpu_holds *holds, sqlite3_stmt *statement)
+static int hold_append(struct registry *registry UNUSED, sqlite3_stmt *statement, void *context)
 {
+	struct registry_gpu_holds *holds = context;
 	struct registry_gpu_hold *items =
-		reallocarray(holds->items, holds->count + 1, sizeof(*items));
-	struct registry_gpu_hold *hold;
+		registry_grown(holds->items, holds->count, sizeof(*items));
 	int r = 0;
 
 	if (!items)
 		return -ENOMEM;
 	holds->items = items;
-	hold = &items[holds->count++];
-	hold->gpu_uuid = registry_column_text(statement, 0, &r);
-	hold->code = registry_column_text(statement, 1, &r);
-	hold->at_s = sqlite3_column_int64(statement, 2);
-	hold->message = registry_column_text(statement, 3, &r);
-	hold->by = registry_column_text(statement, 4, &r);
+	items[holds->count++] = (struct registry_gpu_hold){
+		.gpu_uuid = registry_column_text(statement, 0, &r),
+		.code = registry_column_text(statement, 1, &r),
+		.at_s = sqlite3_column_int64(statement, 2),
+		.message = registry_column_text(statement, 3, &r),
+		.by = registry_column_text(statement, 4, &r),
+	};
 	return r;
 }
 
@@ -69,21 +70,18 @@ int registry_gpu_hold_list(struct registry *registry, struct registry_gpu_holds 
 {
 	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
 	struct registry_gpu_holds holds = {.items = NULL};
-	bool row = true;
-	int r = 0;
+	int r;
 
 	/* A file of an earlier version, opened for reading, has none. */
-	if (registry->has_gpu_holds)
-		r = registry_prepare(registry, &statement, "read",
-		                     "SELECT gpu_uuid, code, at, message, held_by "
-		                     "FROM gpu_holds ORDER BY gpu_uuid, at, code",
-		                     "");
-	while (r == 0 && statement) {
-		r = registry_step(registry, statement, "read", &row);
-		if (r != 0 || !row)
-			break;
-		r = hold_append(&holds, statement);
+	if (!registry->has_gpu_holds) {
+		*out = holds;
+		return 0;
 	}
+	r = registry_prepare(registry, &statement, "read",
+	                     "SELECT gpu_uuid, code, at, message, held_by "
+	                     "FROM gpu_holds ORDER BY gpu_uuid, at, code",
+	                     "");
+	r = registry_rows(registry, statement, r, hold_append, &holds);
 	if (r != 0) {
 		registry_gpu_holds_clear(&holds);
 		return r;

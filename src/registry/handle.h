@@ -77,6 +77,20 @@ int registry_run(struct registry *registry, const char *what, const char *sql, c
 /* One step. Returns 0 with *@row false at the end. */
 int registry_step(struct registry *registry, sqlite3_stmt *statement, const char *what, bool *row);
 
+/*
+ * Runs @statement to its end and calls @visit for each row; what that returns, if not 0, ends
+ * it. Does nothing but return @r if that is not 0, so that a failed preparation can be passed on.
+ */
+typedef int (*row_visit)(struct registry *registry, sqlite3_stmt *statement, void *context);
+int registry_rows(struct registry *registry, sqlite3_stmt *statement, int r, row_visit visit,
+                  void *context);
+
+/*
+ * Room for one more of @size bytes behind the @count that @items holds, which grow by no other
+ * means. Returns where they are now, or NULL: no memory, and @items is as it was.
+ */
+void *registry_grown(void *items, size_t count, size_t size);
+
 /* One number; @fallback when there is no row or it is NULL. */
 int registry_query_int(struct registry *registry, int64_t *out, const char *sql, int64_t fallback);
 
@@ -95,6 +109,15 @@ int registry_change_end(struct registry *registry, const char *what, int r);
 
 /* The row of table vms, by stored text first, then without regard to case. */
 int registry_vm_rowid(struct registry *registry, const char *uuid, int64_t *rowid);
+
+/*
+ * A whole change of one VM: finds its row and does @change to it, in the bracket above.
+ * REGISTRY_E_NOT_FOUND.
+ */
+typedef int (*vm_change)(struct registry *registry, const char *uuid, int64_t rowid,
+                         const void *context);
+int registry_change_vm(struct registry *registry, const char *uuid, vm_change change,
+                       const void *context);
 
 /* A copy of a text column, or NULL; *@r is -ENOMEM if there is no memory. */
 char *registry_column_text(sqlite3_stmt *statement, int column, int *r);

@@ -52,8 +52,9 @@ static int pool_read_timeout(sqlite3_stmt *statement, struct registry_pool *pool
 	return 0;
 }
 
-static int pool_read(sqlite3_stmt *statement, struct registry_pools *pools)
+static int pool_read(struct registry *registry UNUSED, sqlite3_stmt *statement, void *context)
 {
+	struct registry_pools *pools = context;
 	const char *letter = (const char *)sqlite3_column_text(statement, POOL_COLUMN_ID);
 	struct registry_pool *pool;
 	uint32_t index;
@@ -92,7 +93,6 @@ int registry_pool_list(struct registry *registry, struct registry_pools *out)
 	CLEANUP(statement_freep) sqlite3_stmt *statement = NULL;
 	struct registry_pools pools;
 	char sql[256];
-	bool row = true;
 	int r;
 
 	r = pools_defaults(&pools);
@@ -103,12 +103,7 @@ int registry_pool_list(struct registry *registry, struct registry_pools *out)
 		         "vms WHERE vms.pool_id = pools.pool_id), %s FROM pools",
 		         registry->pool_timeout ? "job_timeout_ms" : "NULL");
 		r = registry_prepare(registry, &statement, "read", sql, "");
-		while (r == 0) {
-			r = registry_step(registry, statement, "read", &row);
-			if (r != 0 || !row)
-				break;
-			r = pool_read(statement, &pools);
-		}
+		r = registry_rows(registry, statement, r, pool_read, &pools);
 	}
 	if (r != 0) {
 		registry_pools_clear(&pools);
