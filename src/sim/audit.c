@@ -131,9 +131,11 @@ void audit_worker_dead(struct world *world, uint32_t number)
 	}
 	vm->start_failed = !vm->was_ready;
 	audit->rare[RARE_START_FAILED] += !vm->was_ready;
-	audit->rare[RARE_UNSTUCK] += vm->stuck;
 	vm->worker = CORE_WORKER_NONE;
+	if (!vm->stuck)
+		return;
 	vm->stuck = false;
+	audit_unstuck(world, vm->gpu);
 }
 
 static struct sim_job *find_sent(const struct world *world, uint32_t number, uint64_t id)
@@ -223,7 +225,8 @@ static void check_drained(struct world *world, uint32_t gpu)
 	audit->drained_told[gpu] = true;
 	audit->rare[RARE_DRAINED]++;
 	for (uint32_t i = 0; i < world->scenario->vm_count; i++)
-		if (audit->vms[i].worker != CORE_WORKER_NONE && audit->vms[i].gpu == gpu)
+		if (audit->vms[i].worker != CORE_WORKER_NONE && audit->vms[i].gpu == gpu &&
+		    !audit->vms[i].stuck)
 			audit_violated(audit, world, i, "a GPU is drained that the VM uses");
 }
 
@@ -343,6 +346,9 @@ const char *audit_look(struct world *world, const struct core_vm_stats *stats)
 
 		core_gpu_stats(world->core, g, &sched);
 		audit->open[g] = sched.open;
+		if (audit->freed_due[g])
+			audit_violated(audit, world, 0,
+			               "nobody is told that a worker is stuck no more");
 	}
 	return audit->violation[0] ? audit->violation : NULL;
 }

@@ -86,6 +86,7 @@ struct audit {
 	int64_t part_rest[2];
 	uint32_t open[2]; /* turns, since the last event */
 	bool drained_told[2];
+	bool freed_due[2]; /* the last stuck worker there has ended in this event */
 	int64_t blameless_until_ns[2];
 	uint64_t rare[RARE_COUNT];
 	char violation[160];
@@ -105,6 +106,8 @@ void audit_check_send(struct world *world, uint32_t vm, const struct core_action
 bool audit_is_failing(const struct audit *audit, const struct audit_vm *vm);
 /* Another start has failed, if it has. */
 void audit_count_failed_starts(struct world *world, uint32_t vm, uint32_t failed_starts);
+/* A worker that was stuck on the GPU has ended. */
+void audit_unstuck(struct world *world, uint32_t gpu);
 void audit_check_worker(struct world *world, uint32_t vm, const struct core_action *action);
 /* The oldest job that the VM's worker has, or NULL. */
 struct sim_job *audit_oldest_sent(const struct world *world, uint32_t vm);

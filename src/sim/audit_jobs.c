@@ -209,6 +209,7 @@ static const char *check_start(struct world *world, struct audit_vm *vm,
 	if (vm->awaited || vm->quarantined)
 		return "a worker is started for a VM in quarantine";
 	vm->worker = CORE_WORKER_STARTING;
+	vm->since_ns = audit->now_ns;
 	vm->was_ready = false;
 	vm->generation = action->generation;
 	vm->gpu = action->gpu;
@@ -233,6 +234,7 @@ static const char *check_end(struct world *world, uint32_t number, struct audit_
 		audit->rare[RARE_MADE_ROOM]++;
 	vm->context_lost |= !stop;
 	vm->worker = stop ? CORE_WORKER_STOPPING : CORE_WORKER_KILLED;
+	vm->since_ns = audit->now_ns;
 	return NULL;
 }
 
@@ -247,6 +249,25 @@ static const char *check_stuck(struct world *world, struct audit_vm *vm,
 		return "a worker is given up too early";
 	vm->stuck = true;
 	audit->rare[RARE_STUCK]++;
+	return NULL;
+}
+
+void audit_unstuck(struct world *world, uint32_t gpu)
+{
+	struct audit *audit = world->options->audit;
+	bool others = false;
+
+	for (uint32_t i = 0; i < world->scenario->vm_count; i++)
+		others |= audit->vms[i].stuck && audit->vms[i].gpu == gpu;
+	audit->freed_due[gpu] = !others;
+	audit->rare[RARE_UNSTUCK]++;
+}
+
+static const char *check_freed(struct audit *audit, const struct core_action *action)
+{
+	if (!audit->freed_due[action->gpu])
+		return "a worker is stuck no more that was not";
+	audit->freed_due[action->gpu] = false;
 	return NULL;
 }
 
@@ -281,14 +302,13 @@ void audit_check_worker(struct world *world, uint32_t number, const struct core_
 {
 	struct audit *audit = world->options->audit;
 	struct audit_vm *vm = &audit->vms[number];
-	const char *wrong = NULL;
+	const char *wrong;
 
-	if (action->type == CORE_ACTION_WORKER_FAILING) {
-		if (!vm->start_failed)
-			audit_violated(audit, world, number, "no start has failed");
-		return;
-	}
-	if (action->type == CORE_ACTION_WORKER_STUCK)
+	if (action->type == CORE_ACTION_WORKER_FAILING)
+		wrong = vm->start_failed ? NULL : "no start has failed";
+	else if (action->type == CORE_ACTION_WORKER_FREED)
+		wrong = check_freed(audit, action);
+	else if (action->type == CORE_ACTION_WORKER_STUCK)
 		wrong = check_stuck(world, vm, action);
 	else if (action->type == CORE_ACTION_START_WORKER)
 		wrong = check_start(world, vm, action);
@@ -296,6 +316,4 @@ void audit_check_worker(struct world *world, uint32_t number, const struct core_
 		wrong = check_end(world, number, vm, action);
 	if (wrong)
 		audit_violated(audit, world, number, wrong);
-	if (action->type != CORE_ACTION_WORKER_STUCK)
-		vm->since_ns = audit->now_ns;
 }
