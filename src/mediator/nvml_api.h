@@ -39,6 +39,8 @@ enum {
 	NVML_ECC_UNCORRECTED = 1,
 	NVML_ECC_VOLATILE = 0,
 	NVML_ECC_AGGREGATE = 1,
+	NVML_RETIRED_CORRECTED = 0, /* because of several corrected errors */
+	NVML_RETIRED_UNCORRECTED = 1,
 	NVML_EVENT_XID = 8,
 	NVML_FIELD_RESET_STATUS = 226,    /* 1: wants a reset */
 	NVML_FIELD_DRAIN_AND_RESET = 227, /* 1: wants a drain and a reset */
@@ -73,6 +75,12 @@ struct nvml_memory_v2 {
 struct nvml_margin {
 	uint32_t version; /* NVML_STRUCT_VERSION(…, 1) */
 	int32_t degrees;
+};
+
+struct nvml_temperature {
+	uint32_t version; /* NVML_STRUCT_VERSION(…, 1) */
+	int32_t sensor;
+	int32_t celsius;
 };
 
 struct nvml_process_v1 {
@@ -123,6 +131,7 @@ struct nvml_api {
 	const char *(*error_string)(int result);
 	int (*driver_version)(char *version, uint32_t bytes);
 	int (*temperature)(void *gpu, int sensor, uint32_t *celsius);
+	int (*temperature_struct)(void *gpu, struct nvml_temperature *temperature);
 	int (*temperature_threshold)(void *gpu, int threshold, uint32_t *celsius);
 	int (*margin)(void *gpu, struct nvml_margin *margin);
 	int (*utilization)(void *gpu, struct nvml_utilization *utilization);
@@ -133,6 +142,8 @@ struct nvml_api {
 	int (*clock_reasons)(void *gpu, uint64_t *reasons);
 	int (*rows)(void *gpu, uint32_t *corrected, uint32_t *uncorrected, uint32_t *pending,
 	            uint32_t *failed);
+	/* With *@count 0 and no @addresses INSUFFICIENT_SIZE, and *@count says how many. */
+	int (*pages)(void *gpu, int cause, uint32_t *count, uint64_t *addresses);
 	int (*pages_pending)(void *gpu, int *pending);
 	int (*processes)(void *gpu, uint32_t *count, struct nvml_process *processes);
 	int (*processes_v1)(void *gpu, uint32_t *count, struct nvml_process_v1 *processes);

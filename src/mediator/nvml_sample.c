@@ -14,11 +14,29 @@
  */
 enum { PROCESS_ROOM_BYTES = 32 };
 
+/* What the first form has become, in case that goes. */
+static int read_temperature_struct(const struct nvml_api *api, void *gpu, struct nvml_reading *out)
+{
+	struct nvml_temperature temperature = {
+		.version = NVML_STRUCT_VERSION(struct nvml_temperature, 1),
+		.sensor = NVML_SENSOR_GPU,
+	};
+	int r = api->temperature_struct ? api->temperature_struct(gpu, &temperature)
+	                                : NVML_FUNCTION_NOT_FOUND;
+
+	if (r == NVML_SUCCESS)
+		health_reading_put(&out->health, HEALTH_TEMPERATURE_C, temperature.celsius);
+	return r;
+}
+
 static int read_temperature(const struct nvml_api *api, void *gpu, struct nvml_reading *out)
 {
 	uint32_t celsius;
-	int r = api->temperature(gpu, NVML_SENSOR_GPU, &celsius);
+	int r = api->temperature ? api->temperature(gpu, NVML_SENSOR_GPU, &celsius)
+	                         : NVML_FUNCTION_NOT_FOUND;
 
+	if (r == NVML_FUNCTION_NOT_FOUND)
+		return read_temperature_struct(api, gpu, out);
 	if (r == NVML_SUCCESS)
 		health_reading_put(&out->health, HEALTH_TEMPERATURE_C, celsius);
 	return r;
@@ -105,16 +123,19 @@ static int read_ecc(const struct nvml_api *api, void *gpu, struct nvml_reading *
 		{HEALTH_ECC_CORRECTED_LIFE, NVML_ECC_CORRECTED, NVML_ECC_AGGREGATE},
 		{HEALTH_ECC_UNCORRECTED_LIFE, NVML_ECC_UNCORRECTED, NVML_ECC_AGGREGATE},
 	};
-	int r = NVML_SUCCESS;
+	int any = NVML_NOT_SUPPORTED;
 
-	for (size_t i = 0; i < ARRAY_LEN(rows) && r == NVML_SUCCESS; i++) {
+	/* A GPU may have some of them. */
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		uint64_t errors;
+		int r = api->ecc(gpu, rows[i].kind, rows[i].counter, &errors);
 
-		r = api->ecc(gpu, rows[i].kind, rows[i].counter, &errors);
 		if (r == NVML_SUCCESS)
 			health_reading_put(&out->health, rows[i].value, (int64_t)errors);
+		if (any != NVML_SUCCESS)
+			any = r;
 	}
-	return r;
+	return any;
 }
 
 static int read_clock_reasons(const struct nvml_api *api, void *gpu, struct nvml_reading *out)
@@ -137,6 +158,26 @@ static int read_rows(const struct nvml_api *api, void *gpu, struct nvml_reading 
 		health_reading_put(&out->health, HEALTH_ROWS_UNCORRECTED, uncorrected);
 		health_reading_put(&out->health, HEALTH_ROWS_PENDING, pending != 0);
 		health_reading_put(&out->health, HEALTH_ROWS_FAILED, failed != 0);
+	}
+	return r;
+}
+
+static int read_pages(const struct nvml_api *api, void *gpu, struct nvml_reading *out)
+{
+	static const enum health_value values[] = {
+		[NVML_RETIRED_CORRECTED] = HEALTH_PAGES_CORRECTED,
+		[NVML_RETIRED_UNCORRECTED] = HEALTH_PAGES_UNCORRECTED,
+	};
+	int r = NVML_SUCCESS;
+
+	for (int cause = 0; cause < (int)ARRAY_LEN(values) && r == NVML_SUCCESS; cause++) {
+		uint32_t count = 0;
+
+		r = api->pages(gpu, cause, &count, NULL);
+		if (r == NVML_INSUFFICIENT_SIZE)
+			r = NVML_SUCCESS;
+		if (r == NVML_SUCCESS)
+			health_reading_put(&out->health, values[cause], count);
 	}
 	return r;
 }
@@ -231,7 +272,8 @@ static const struct {
 	size_t offset; /* either of these must be there */
 	size_t or_offset;
 } readers[] = {
-	READER("nvmlDeviceGetTemperature", read_temperature, temperature),
+	{"nvmlDeviceGetTemperature", read_temperature, offsetof(struct nvml_api, temperature),
+         offsetof(struct nvml_api, temperature_struct)},
 	READER("nvmlDeviceGetTemperatureThreshold", read_slowdown, temperature_threshold),
 	READER("nvmlDeviceGetMarginTemperature", read_margin, margin),
 	READER("nvmlDeviceGetUtilizationRates", read_utilization, utilization),
@@ -241,6 +283,7 @@ static const struct {
 	READER("nvmlDeviceGetTotalEccErrors", read_ecc, ecc),
 	READER("nvmlDeviceGetCurrentClocksEventReasons", read_clock_reasons, clock_reasons),
 	READER("nvmlDeviceGetRemappedRows", read_rows, rows),
+	READER("nvmlDeviceGetRetiredPages", read_pages, pages),
 	READER("nvmlDeviceGetRetiredPagesPendingStatus", read_pages_pending, pages_pending),
 	READER("nvmlDeviceGetFieldValues", read_recovery, fields),
 	{"nvmlDeviceGetComputeRunningProcesses", read_processes,

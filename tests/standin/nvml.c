@@ -185,6 +185,15 @@ int nvmlDeviceGetTemperature(struct device *device, int sensor, uint32_t *celsiu
 	return get_u32(__func__, device, &device->temperature, celsius);
 }
 
+int nvmlDeviceGetTemperatureV(struct device *device, struct nvml_temperature *temperature)
+{
+	if (temperature->version != NVML_STRUCT_VERSION(struct nvml_temperature, 1))
+		return NVML_VERSION_MISMATCH;
+	if (temperature->sensor != NVML_SENSOR_GPU)
+		return NVML_INVALID_ARGUMENT;
+	return get_u32(__func__, device, &device->temperature, (uint32_t *)&temperature->celsius);
+}
+
 int nvmlDeviceGetTemperatureThreshold(struct device *device, int threshold, uint32_t *celsius)
 {
 	if (threshold != NVML_THRESHOLD_SLOWDOWN)
@@ -268,6 +277,17 @@ int nvmlDeviceGetRemappedRows(struct device *device, uint32_t *corrected, uint32
 	*pending = (uint32_t)device->rows_pending;
 	*failed = (uint32_t)device->rows_failed;
 	return leave(r);
+}
+
+int nvmlDeviceGetRetiredPages(struct device *device, int cause, uint32_t *count,
+                              uint64_t *addresses UNUSED)
+{
+	const int64_t *is = cause == NVML_RETIRED_CORRECTED ? &device->pages_corrected
+	                                                    : &device->pages_uncorrected;
+	uint32_t room = *count;
+	int r = get_u32(__func__, device, is, count);
+
+	return r == NVML_SUCCESS && *count > room ? NVML_INSUFFICIENT_SIZE : r;
 }
 
 int nvmlDeviceGetRetiredPagesPendingStatus(struct device *device, int *pending)

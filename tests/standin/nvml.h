@@ -22,6 +22,7 @@ const char *nvmlErrorString(int result);
 int nvmlSystemGetDriverVersion(char *version, uint32_t bytes);
 int nvmlDeviceGetHandleByUUID(const char *uuid, struct device **device);
 int nvmlDeviceGetTemperature(struct device *device, int sensor, uint32_t *celsius);
+int nvmlDeviceGetTemperatureV(struct device *device, struct nvml_temperature *temperature);
 int nvmlDeviceGetTemperatureThreshold(struct device *device, int threshold, uint32_t *celsius);
 int nvmlDeviceGetMarginTemperature(struct device *device, struct nvml_margin *margin);
 int nvmlDeviceGetUtilizationRates(struct device *device, struct nvml_utilization *utilization);
@@ -33,6 +34,8 @@ int nvmlDeviceGetCurrentClocksEventReasons(struct device *device, uint64_t *reas
 int nvmlDeviceGetCurrentClocksThrottleReasons(struct device *device, uint64_t *reasons);
 int nvmlDeviceGetRemappedRows(struct device *device, uint32_t *corrected, uint32_t *uncorrected,
                               uint32_t *pending, uint32_t *failed);
+int nvmlDeviceGetRetiredPages(struct device *device, int cause, uint32_t *count,
+                              uint64_t *addresses);
 int nvmlDeviceGetRetiredPagesPendingStatus(struct device *device, int *pending);
 int nvmlDeviceGetComputeRunningProcesses(struct device *device, uint32_t *count,
                                          struct nvml_process_v1 *processes);

@@ -30,6 +30,8 @@ static const struct {
 	{"rows_uncorrected", offsetof(struct device, rows_uncorrected), 0},
 	{"rows_pending", offsetof(struct device, rows_pending), 0},
 	{"rows_failed", offsetof(struct device, rows_failed), 0},
+	{"pages_corrected", offsetof(struct device, pages_corrected), NONE},
+	{"pages_uncorrected", offsetof(struct device, pages_uncorrected), NONE},
 	{"pages_pending", offsetof(struct device, pages_pending), NONE},
 	{"recovery_action", offsetof(struct device, recovery_action), 0},
 	{"reset_status", offsetof(struct device, reset_status), NONE},

@@ -49,7 +49,8 @@ enum {
 struct device {
 	int64_t temperature, slowdown, margin, gpu_busy, memory_busy, memory_used, memory_total;
 	int64_t power, clock_reasons, rows_corrected, rows_uncorrected, rows_pending, rows_failed;
-	int64_t pages_pending, recovery_action, reset_status, drain_and_reset;
+	int64_t pages_corrected, pages_uncorrected, pages_pending;
+	int64_t recovery_action, reset_status, drain_and_reset;
 	uint64_t ecc[2][2]; /* kind, counter */
 	bool gone, reset_required;
 	bool stale; /* was gone at some time since NVML was started */

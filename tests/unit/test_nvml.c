@@ -215,6 +215,8 @@ static void test_reads_everything(void **state)
 		{HEALTH_ROWS_UNCORRECTED, 4},
 		{HEALTH_ROWS_PENDING, 1},
 		{HEALTH_ROWS_FAILED, 1},
+		{HEALTH_PAGES_CORRECTED, 6},
+		{HEALTH_PAGES_UNCORRECTED, 7},
 		{HEALTH_PAGES_PENDING, 1},
 		{HEALTH_RECOVERY_ACTION, 4},
 	};
@@ -224,7 +226,8 @@ static void test_reads_everything(void **state)
 	say(world, "temperature 61\nslowdown 87\nmargin -3\ngpu_busy 98\nmemory_busy 42\n"
 	           "memory_used 123456789012\npower 345678\necc_corrected 5\necc_uncorrected 2\n"
 	           "clock_reasons 0x48\nrows_corrected 3\nrows_uncorrected 4\nrows_pending 1\n"
-	           "rows_failed 1\npages_pending 1\nrecovery_action 4\n"
+	           "rows_failed 1\npages_corrected 6\npages_uncorrected 7\npages_pending "
+	           "1\nrecovery_action 4\n"
 	           "processes 4711:1073741824 12:5\ngpu 1 temperature 33");
 	start(world, STANDIN_NVML);
 	run_polls(world);
@@ -251,6 +254,11 @@ static void test_follows_changes(void **state)
 	run_polls(world);
 	assert_int_equal(value(world, HEALTH_TEMPERATURE_C), 40);
 	assert_int_equal(value(world, HEALTH_PAGES_PENDING), -999);
+	assert_int_equal(value(world, HEALTH_PAGES_CORRECTED), -999);
+	say(world, "pages_corrected 0\npages_uncorrected 3");
+	run_polls(world);
+	assert_int_equal(value(world, HEALTH_PAGES_CORRECTED), 0);
+	assert_int_equal(value(world, HEALTH_PAGES_UNCORRECTED), 3);
 	say(world, "temperature 97");
 	run_polls(world);
 	assert_int_equal(value(world, HEALTH_TEMPERATURE_C), 97);
@@ -324,10 +332,12 @@ static void test_function_the_driver_lacks(void **state)
 	struct world *world = *state;
 
 	say(world, "memory_used 78\nprocesses 5:6\nfail nvmlDeviceGetMemoryInfo_v2 13\n"
+	           "fail nvmlDeviceGetTemperature 13\n"
 	           "fail nvmlDeviceGetComputeRunningProcesses_v3 13");
 	start(world, STANDIN_NVML);
 	run_polls(world);
 	assert_int_equal(value(world, HEALTH_MEMORY_USED_BYTES), 78);
+	assert_int_equal(value(world, HEALTH_TEMPERATURE_C), 40);
 	assert_true(world->last[0].processes_known);
 	assert_int_equal(world->last[0].process_count, 1);
 }
@@ -543,6 +553,7 @@ static void test_everything_fails(void **state)
 		"MemoryInfo_v2",     "PowerUsage",
 		"TotalEccErrors",    "CurrentClocksEventReasons",
 		"RemappedRows",      "RetiredPagesPendingStatus",
+		"RetiredPages",      "TemperatureV",
 		"FieldValues",       "ComputeRunningProcesses_v3",
 	};
 	struct world *world = *state;

@@ -63,6 +63,8 @@ const char *const health_value_names[HEALTH_VALUE_COUNT] = {
 	[HEALTH_ROWS_UNCORRECTED] = "rows_remapped_uncorrected",
 	[HEALTH_ROWS_PENDING] = "row_remap_pending",
 	[HEALTH_ROWS_FAILED] = "row_remap_failed",
+	[HEALTH_PAGES_CORRECTED] = "pages_retired_corrected",
+	[HEALTH_PAGES_UNCORRECTED] = "pages_retired_uncorrected",
 	[HEALTH_PAGES_PENDING] = "page_retirement_pending",
 	[HEALTH_RECOVERY_ACTION] = "recovery_action",
 };

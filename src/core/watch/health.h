@@ -63,6 +63,8 @@ enum health_value {
 	HEALTH_ROWS_UNCORRECTED,     /* for uncorrected ones */
 	HEALTH_ROWS_PENDING,         /* 1: a remap takes effect with the next reset */
 	HEALTH_ROWS_FAILED,          /* 1: a remap has failed */
+	HEALTH_PAGES_CORRECTED,      /* pages retired for corrected errors; older GPUs */
+	HEALTH_PAGES_UNCORRECTED,    /* for an uncorrected one each */
 	HEALTH_PAGES_PENDING,        /* 1: pages are retired with the next reset */
 	HEALTH_RECOVERY_ACTION,      /* enum health_recovery */
 	HEALTH_VALUE_COUNT,
