@@ -58,6 +58,8 @@ static void gather(struct vm_figures *vm, struct mediator *mediator, const struc
 	vm->entry = entry;
 	core_vm_stats(mediator->core, clock_monotonic_ns(), entry->core_vm, &vm->stats);
 	vm->submission_rate = ratio(rate_gain(&entry->submitted), rate_span_s(&entry->submitted));
+	gpu_watch_vm_memory(mediator->watch, entry->core_vm, &vm->memory_bytes,
+	                    &vm->memory_expected_bytes);
 	vm->job_average_ns = ratio((int64_t)vm->stats.job_gpu_ns, (int64_t)vm->stats.executed);
 }
 

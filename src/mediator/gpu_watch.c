@@ -123,6 +123,7 @@ static void on_reading(void *owner, uint32_t index, const struct nvml_reading *r
 	gpu->last = *reading;
 	gpu->has_reading = true;
 	health_reading_came(gpu->health, reading->at_ns, &reading->health);
+	gpu_memory_look(gpu);
 	gpu_watch_update(gpu);
 }
 
@@ -148,6 +149,7 @@ static void on_state(void *owner, enum nvml_state state, const char *text)
 
 		if (state != NVML_STATE_UP) {
 			gpu->has_reading = false;
+			gpu->use_count = 0;
 			health_readings_stopped(gpu->health, clock_monotonic_ns(), text);
 		}
 		if (state == NVML_STATE_RELEASED)
@@ -251,6 +253,7 @@ int gpu_watch_new(struct gpu_watch **out, struct mediator *mediator)
 
 		gpu->watch = watch;
 		gpu->index = i;
+		memory_watch_init(&gpu->memory);
 		if (gpu_reset_init(gpu) < 0 || gpu_holds_init(gpu) < 0)
 			return -ENOMEM;
 		if (!mediator->gpus.cuda)

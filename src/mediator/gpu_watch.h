@@ -14,6 +14,7 @@
 
 #include <jansson.h>
 
+#include "core/watch/memory.h"
 #include "mediator/mediator.h"
 #include "mediator/nvml_reader.h"
 #include "registry/registry.h"
@@ -70,8 +71,15 @@ struct gpu_figures {
 	const struct health_reading *reading; /* NULL: none */
 	struct health_counters counters;
 	const struct health *health; /* NULL with the cpu backend */
+	bool processes_known;
+	uint32_t foreign_processes; /* noted as none of ours */
+	uint64_t foreign_bytes;
 	bool nvml_up;
 };
+
+/* What the VM's worker holds of its GPU's memory, and should; MEMORY_UNKNOWN. */
+void gpu_watch_vm_memory(const struct gpu_watch *watch, uint32_t core_vm, uint64_t *bytes,
+                         uint64_t *expected_bytes);
 
 /* For the metrics. Pointers are valid until the next event. */
 void gpu_watch_figures(const struct gpu_watch *watch, uint32_t gpu, struct gpu_figures *out);

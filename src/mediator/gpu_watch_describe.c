@@ -74,37 +74,31 @@ static json_t *describe_xids(const struct health *health)
 	return object;
 }
 
-/* Finds the VM whose worker has a process id. */
-struct worker_search {
-	int32_t pid;
-	const struct mediator *mediator;
-	const struct vm_entry *entry; /* NULL: none of ours */
-};
-
-static void look_at_worker(void *context, const struct worker_info *info)
+static json_t *mib_or_null(uint64_t bytes)
 {
-	struct worker_search *search = context;
-
-	if (info->pid == search->pid)
-		search->entry = vm_table_find(search->mediator, info->vm);
+	return bytes == MEMORY_UNKNOWN ? json_null() : json_real((double)bytes / 1048576);
 }
 
-/* Who holds GPU memory, so that what nobody should hold is seen. */
+/* Who holds GPU memory, and how much it should be. */
 static json_t *describe_processes(const struct watched *gpu)
 {
-	struct mediator *mediator = gpu->watch->mediator;
-	const struct nvml_reading *reading = &gpu->last;
 	json_t *list = json_array();
 
-	for (uint32_t i = 0; i < reading->process_count; i++) {
-		struct worker_search search = {.pid = reading->processes[i].pid,
-		                               .mediator = mediator};
+	for (uint32_t i = 0; i < gpu->use_count; i++) {
+		const struct memory_use *use = &gpu->uses[i];
+		const struct vm_entry *entry =
+			use->ours ? vm_table_find(gpu->watch->mediator, gpu->use_vms[i]) : NULL;
+		char note[HEALTH_TEXT_BYTES];
 
-		worker_host_walk(mediator->workers, look_at_worker, &search);
 		json_array_append_new(
-			list, json_pack("{s:i, s:f, s:s?}", "pid", (int)search.pid, "mib",
-		                        (double)reading->processes[i].bytes / 1048576, "vm_uuid",
-		                        search.entry ? search.entry->uuid : NULL));
+			list,
+			json_pack("{s:i, s:o, s:o, s:s?, s:o}", "pid", (int)use->pid, "mib",
+		                  mib_or_null(use->bytes), "expected_mib",
+		                  mib_or_null(use->expected_bytes), "vm_uuid",
+		                  entry ? entry->uuid : NULL, "note",
+		                  use->note == MEMORY_FINE
+		                          ? json_null()
+		                          : admin_text(gpu_memory_note(note, sizeof(note), use))));
 	}
 	return list;
 }
@@ -167,6 +161,20 @@ json_t *gpu_watch_describe(const struct gpu_watch *watch, uint32_t index)
 	return object;
 }
 
+void gpu_watch_vm_memory(const struct gpu_watch *watch, uint32_t core_vm, uint64_t *bytes,
+                         uint64_t *expected_bytes)
+{
+	const struct watched *gpu = &watch->gpus[core_vm_gpu(watch->mediator->core, core_vm)];
+
+	*bytes = *expected_bytes = MEMORY_UNKNOWN;
+	for (uint32_t i = 0; i < gpu->use_count; i++) {
+		if (!gpu->uses[i].ours || gpu->use_vms[i] != core_vm)
+			continue;
+		*bytes = gpu->uses[i].bytes;
+		*expected_bytes = gpu->uses[i].expected_bytes;
+	}
+}
+
 void gpu_watch_figures(const struct gpu_watch *watch, uint32_t index, struct gpu_figures *out)
 {
 	const struct watched *gpu = &watch->gpus[index];
@@ -175,8 +183,16 @@ void gpu_watch_figures(const struct gpu_watch *watch, uint32_t index, struct gpu
 		.state = state_name(gpu),
 		.reading = gpu->has_reading ? &gpu->last.health : NULL,
 		.health = gpu->health,
+		.processes_known = gpu->has_reading && gpu->last.processes_known,
 		.nvml_up = watch->reader && nvml_reader_state(watch->reader) == NVML_STATE_UP,
 	};
+	for (uint32_t i = 0; i < gpu->use_count; i++) {
+		if (gpu->uses[i].note != MEMORY_FOREIGN)
+			continue;
+		out->foreign_processes++;
+		if (gpu->uses[i].bytes != MEMORY_UNKNOWN)
+			out->foreign_bytes += gpu->uses[i].bytes;
+	}
 	if (gpu->health)
 		health_counters(gpu->health, &out->counters);
 }

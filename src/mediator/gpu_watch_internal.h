@@ -6,10 +6,12 @@
  *   gpu_reset.c           the steps of a reset
  *   gpu_watch_describe.c  what operators see
  *   gpu_holds.c           what must outlive a restart
+ *   gpu_memory.c          whose processes hold its memory
  */
 #ifndef MEDIATOR_GPU_WATCH_INTERNAL_H
 #define MEDIATOR_GPU_WATCH_INTERNAL_H
 
+#include "core/watch/memory.h"
 #include "mediator/internal.h"
 
 /* Where the reset of one GPU is. */
@@ -78,6 +80,10 @@ struct watched {
 	bool has_reading;
 	struct gpu_cause causes[GPU_CAUSE_COUNT];
 	bool drained; /* the core has said so */
+	struct memory_watch memory;
+	struct memory_use uses[NVML_PROCESSES_MAX]; /* of the last reading */
+	uint32_t use_vms[NVML_PROCESSES_MAX];       /* the core's numbers, of those that are ours */
+	uint32_t use_count;
 	struct gpu_reset reset;
 	struct gpu_holds holds;
 };
@@ -114,6 +120,12 @@ void gpu_reset_abandon(struct watched *gpu);
 void gpu_reset_nvml_released(struct watched *gpu);
 /* Begins or ends GPU_CAUSE_OLD_RESET, and looks again as long as it holds. */
 void gpu_reset_look_for_old(struct watched *gpu);
+
+/* gpu_memory.c */
+/* The last reading has come: who is on the GPU, and with how much? */
+void gpu_memory_look(struct watched *gpu);
+/* The sentence about what is noted of a process; returns @to. */
+const char *gpu_memory_note(char *to, size_t size, const struct memory_use *use);
 
 /* gpu_holds.c */
 /* 0 or -ENOMEM. */

@@ -123,6 +123,8 @@ struct vm_figures {
 	double share_target;    /* of its GPU if all that may use it are busy; 0..1 */
 	double submission_rate; /* jobs per second in the last minute, refused ones included */
 	double job_average_ns;  /* mean execution time, as workers measured */
+	uint64_t memory_bytes;  /* of GPU memory its worker holds; MEMORY_UNKNOWN */
+	uint64_t memory_expected_bytes; /* and should, without an allowance; MEMORY_UNKNOWN */
 };
 
 int figures_start(struct mediator *mediator);

@@ -143,6 +143,19 @@ static void write_points(FILE *out, const char *name, const struct vm_figures *v
 	write_vm_value(out, name, vm, (double)vm->stats.fault_score);
 }
 
+/* Only while NVML tells. */
+static void write_memory(FILE *out, const char *name, const struct vm_figures *vm)
+{
+	if (vm->memory_bytes != MEMORY_UNKNOWN)
+		write_vm_value(out, name, vm, (double)vm->memory_bytes);
+}
+
+static void write_memory_expected(FILE *out, const char *name, const struct vm_figures *vm)
+{
+	if (vm->memory_expected_bytes != MEMORY_UNKNOWN)
+		write_vm_value(out, name, vm, (double)vm->memory_expected_bytes);
+}
+
 static const struct vm_metric vm_metrics[] = {
 	{"vgpu_vm_info", "gauge", "A VM's name, pool and priority; always 1.", write_info},
 	{"vgpu_jobs_submitted_total", "counter", "Jobs received, refused ones included.",
@@ -171,6 +184,10 @@ static const struct vm_metric vm_metrics[] = {
          write_depth_limit},
 	{"vgpu_quarantined", "gauge", "1 while the VM is quarantined.", write_quarantined},
 	{"vgpu_fault_points", "gauge", "Points of remembered faults.", write_points},
+	{"vgpu_worker_memory_bytes", "gauge", "GPU memory that the VM's worker holds.",
+         write_memory},
+	{"vgpu_worker_memory_expected_bytes", "gauge",
+         "What its context and its jobs make, without an allowance.", write_memory_expected},
 };
 
 /* ---- Of pools, GPUs and the process -------------------------------------------------- */

@@ -46,6 +46,29 @@ static void write_gauges(FILE *out, const struct mediator *mediator)
 	}
 }
 
+/* Programs beside us, once they have been there for a while. */
+static void write_foreign(FILE *out, const struct mediator *mediator)
+{
+	struct gpu_figures figures;
+
+	metrics_write_head(out, "vgpu_gpu_foreign_processes", "gauge",
+	                   "Processes on the GPU that are none of ours.");
+	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
+		gpu_watch_figures(mediator->watch, gpu, &figures);
+		if (figures.processes_known)
+			fprintf(out, "vgpu_gpu_foreign_processes{gpu_uuid=\"%s\"} %" PRIu32 "\n",
+			        mediator->gpus.gpus[gpu].uuid, figures.foreign_processes);
+	}
+	metrics_write_head(out, "vgpu_gpu_foreign_memory_bytes", "gauge",
+	                   "GPU memory that they hold.");
+	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
+		gpu_watch_figures(mediator->watch, gpu, &figures);
+		if (figures.processes_known)
+			fprintf(out, "vgpu_gpu_foreign_memory_bytes{gpu_uuid=\"%s\"} %" PRIu64 "\n",
+			        mediator->gpus.gpus[gpu].uuid, figures.foreign_bytes);
+	}
+}
+
 static void write_counters(FILE *out, const struct mediator *mediator)
 {
 	struct gpu_figures figures;
@@ -109,6 +132,7 @@ void metrics_write_gpus(FILE *out, const struct mediator *mediator)
 	struct gpu_figures figures;
 
 	write_gauges(out, mediator);
+	write_foreign(out, mediator);
 	write_counters(out, mediator);
 	write_xids(out, mediator);
 	write_health(out, mediator);

@@ -228,7 +228,7 @@ static int read_recovery(const struct nvml_api *api, void *gpu, struct nvml_read
 
 static void add_process(struct nvml_reading *out, uint32_t pid, uint64_t bytes)
 {
-	if (bytes != NVML_VALUE_NOT_AVAILABLE && out->process_count < NVML_PROCESSES_MAX)
+	if (out->process_count < NVML_PROCESSES_MAX)
 		out->processes[out->process_count++] =
 			(struct nvml_use){.pid = (int32_t)pid, .bytes = bytes};
 }

@@ -19,8 +19,8 @@
 enum { NVML_PROCESSES_MAX = 256 };
 
 struct nvml_use {
-	int32_t pid; /* as the driver sees it: of the host's pid namespace */
-	uint64_t bytes;
+	int32_t pid;    /* as the driver sees it: of the host's pid namespace */
+	uint64_t bytes; /* NVML_VALUE_NOT_AVAILABLE */
 };
 
 struct nvml_reading {

@@ -44,6 +44,7 @@ struct process {
 	int64_t since_ns;
 	bool expected; /* we asked it to end */
 	struct worker_device device;
+	int64_t told_ns; /* when it last said what its jobs hold */
 };
 
 struct worker_host {
@@ -71,9 +72,11 @@ static int on_ready_packet(struct process *process, const struct worker_msg *msg
 	struct worker_host *host = process->host;
 
 	if (process->ready ||
-	    worker_device_decode(&process->device, msg->payload, msg->payload_bytes) < 0)
+	    worker_device_decode(&process->device, msg->payload, msg->payload_bytes) < 0 ||
+	    process->device.used_mib > WORKER_HOLDS_MIB_MAX)
 		return -EBADMSG;
 	process->ready = true;
+	process->told_ns = clock_monotonic_ns();
 	log_info("%s is ready on %s", process->name, process->device.name);
 	host->ops->ready(host->owner, process->vm, process->generation, &process->device);
 	return 0;
@@ -86,6 +89,15 @@ static int on_failed_packet(struct process *process, const struct worker_msg *ms
 	process->start_failed = true;
 	log_error("%s cannot start: %.*s", process->name, (int)msg->payload_bytes,
 	          msg->payload ? (const char *)msg->payload : "");
+	return 0;
+}
+
+static int on_holds_packet(struct process *process, const struct worker_msg *msg)
+{
+	if (!process->ready || msg->detail > WORKER_HOLDS_MIB_MAX)
+		return -EBADMSG;
+	process->device.used_mib = msg->detail;
+	process->told_ns = clock_monotonic_ns();
 	return 0;
 }
 
@@ -140,6 +152,9 @@ static int read_packet(struct process *process)
 		case WORKER_MSG_DONE:
 		case WORKER_MSG_LOST:
 			r = on_done_packet(process, &msg);
+			break;
+		case WORKER_MSG_HOLDS:
+			r = on_holds_packet(process, &msg);
 			break;
 		case WORKER_MSG_JOB:
 			r = -EBADMSG;
@@ -464,6 +479,7 @@ void worker_host_walk(struct worker_host *host,
 			.ready = process->ready,
 			.since_ns = process->since_ns,
 			.device = process->device,
+			.told_ns = process->ready ? process->told_ns : INT64_MAX,
 		};
 
 		each(context, &info);

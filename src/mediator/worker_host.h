@@ -72,7 +72,8 @@ struct worker_info {
 	int32_t pid;
 	bool ready;
 	int64_t since_ns;            /* of CLOCK_MONOTONIC */
-	struct worker_device device; /* once ready */
+	struct worker_device device; /* once ready; used_mib is what its jobs hold */
+	int64_t told_ns;             /* since when they hold that; INT64_MAX = not ready yet */
 };
 
 /* Calls @each for every worker that is not reaped yet. */

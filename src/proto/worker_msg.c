@@ -57,6 +57,7 @@ int worker_msg_decode(struct worker_msg *out, const void *bytes, size_t length)
 	case WORKER_MSG_START_FAILED:
 	case WORKER_MSG_DONE:
 	case WORKER_MSG_LOST:
+	case WORKER_MSG_HOLDS:
 		break;
 	default:
 		return -EBADMSG;

@@ -14,6 +14,8 @@
  *   DONE              worker    job, code, detail, command, gpu_time_ns; payload: a response
  *   LOST              worker    the same, of a job that has failed because the device
  *                               context is gone: this worker can run nothing any more
+ *   HOLDS             worker    detail: MiB of GPU memory that its jobs have allocated,
+ *                               whenever that changes
  *
  * Jobs are executed in the order of their arrival; several may be sent ahead, and
  * each is answered by one DONE or LOST.
@@ -32,6 +34,7 @@ enum worker_msg_type {
 	WORKER_MSG_START_FAILED = 0x82,
 	WORKER_MSG_DONE = 0x83,
 	WORKER_MSG_LOST = 0x84,
+	WORKER_MSG_HOLDS = 0x85,
 };
 
 enum {
@@ -39,6 +42,7 @@ enum {
 	WORKER_MSG_PAYLOAD_BYTES = VGPU_MESSAGE_BYTES,
 	WORKER_MSG_MAX_BYTES = WORKER_MSG_HEADER_BYTES + WORKER_MSG_PAYLOAD_BYTES,
 	WORKER_DEVICE_NAME_BYTES = 96, /* with its end */
+	WORKER_HOLDS_MIB_MAX = 256,    /* all that operations ever allocate */
 };
 
 /* No command of the job is to blame. */
@@ -49,7 +53,7 @@ struct worker_msg {
 	uint64_t job;         /* the mediator's name for it, echoed */
 	uint32_t opcode;      /* JOB */
 	uint32_t code;        /* enum vgpu_code */
-	uint32_t detail;      /* CUresult or errno */
+	uint32_t detail;      /* CUresult or errno; HOLDS: MiB */
 	uint32_t command;     /* index of the failing command or WORKER_MSG_NO_COMMAND */
 	uint64_t gpu_time_ns; /* as the worker measured; for statistics only */
 	uint32_t payload_bytes;

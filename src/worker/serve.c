@@ -44,6 +44,7 @@ struct server {
 	unsigned int count;
 	unsigned int turn;
 	int64_t progress_ns; /* when a job last came or ended */
+	uint32_t told_mib;   /* of what jobs hold, the mediator knows this */
 };
 
 static int send_packet(int socket, const struct worker_msg *msg)
@@ -84,7 +85,24 @@ static int send_ready(struct server *server)
 		.payload = device,
 	};
 
+	server->told_mib = server->backend->info.device.used_mib;
 	worker_device_encode(device, &server->backend->info.device);
+	return send_packet(server->socket, &msg);
+}
+
+/* The mediator holds what it reads of this process against what we say. */
+static int tell_holds(struct server *server)
+{
+	uint32_t used_mib = server->backend->info.device.used_mib;
+	const struct worker_msg msg = {
+		.type = WORKER_MSG_HOLDS,
+		.detail = used_mib,
+		.command = WORKER_MSG_NO_COMMAND,
+	};
+
+	if (used_mib == server->told_mib)
+		return 0;
+	server->told_mib = used_mib;
 	return send_packet(server->socket, &msg);
 }
 
@@ -165,7 +183,9 @@ static int accept_job(struct server *server, const struct worker_msg *msg)
 		answer_device_info(&server->backend->info, job);
 		return 0;
 	}
-	return server->backend->ops->submit(server->backend, job) ? SERVE_E_LOST : 0;
+	if (server->backend->ops->submit(server->backend, job))
+		return SERVE_E_LOST;
+	return tell_holds(server);
 }
 
 /* Takes what lies in the socket, as long as there is room. */

@@ -52,6 +52,14 @@ def complains(sock):
         sock.send(wire.pack_worker(wire.WORKER_START_FAILED, b"no"))
 
 
+def boasts(sock):
+    """Says that it holds more GPU memory than any of its jobs can ask for."""
+    ready(sock)
+    sock.send(wire.pack_worker(wire.WORKER_HOLDS, detail=1 << 20))
+    for packet in jobs(sock):
+        sock.send(done(packet.job))
+
+
 def exaggerates(sock):
     """Every job took for ever."""
     ready(sock)
@@ -62,7 +70,7 @@ def exaggerates(sock):
 def main():
     what, arguments = sys.argv[1], sys.argv[2:]
     fd = int(arguments[arguments.index("--fd") + 1])
-    {f.__name__: f for f in (invents, repeats, complains, exaggerates)}[what](socket.socket(fileno=fd))
+    {f.__name__: f for f in (invents, repeats, complains, boasts, exaggerates)}[what](socket.socket(fileno=fd))
 
 
 try:

@@ -361,14 +361,41 @@ def test_readings_are_told(new_story):
     assert metric(story.mediator, "vgpu_gpu_temperature_celsius") == 61
 
 
+MIB = 1 << 20
+
+
 def test_memory_of_each_process_is_told_and_whose_it_is(new_story):
     story = new_story()
     [worker] = story.mediator.workers()
-    story.tell(f"processes {worker['pid']}:{520 << 20} 1:{64 << 20}")
+    story.tell(f"processes {worker['pid']}:{520 * MIB} 1:{64 * MIB}")
     harness.wait_for(lambda: len(story.gpu().get("processes", [])) == 2, "two processes")
     ours, other = story.gpu()["processes"]
     assert (ours["vm_uuid"], ours["mib"]) == (worker["vm_uuid"], 520)
     assert (other["pid"], other["vm_uuid"]) == (1, None)
+    # What a context takes is learned from a worker that has been quiet for a while.
+    harness.wait_for(lambda: story.gpu()["processes"][0]["expected_mib"] == 520, "the context")
+    # Its jobs' memory it tells itself: three matrices of 1024 x 1024.
+    assert story.device.call(wire.OP_SGEMM, [1024, 1]).code == wire.OK
+    harness.wait_for(lambda: story.gpu()["processes"][0]["expected_mib"] == 532, "its word")
+    # Another program is noted, and so is a worker that holds far more than that.
+    story.tell(f"processes {worker['pid']}:{2000 * MIB} 1:{64 * MIB}")
+    harness.wait_for(lambda: all(p["note"] for p in story.gpu()["processes"]), "both notes")
+    ours, other = story.gpu()["processes"]
+    assert "holds 2000 MiB" in ours["note"] and "make 532" in ours["note"]
+    assert "none of ours" in other["note"]
+    for note in (ours["note"], other["note"]):
+        assert f"warning: GPU 0: {note}" in story.mediator.log()
+    assert metric(story.mediator, "vgpu_gpu_foreign_processes") == 1
+    assert metric(story.mediator, "vgpu_gpu_foreign_memory_bytes") == 64 * MIB
+    assert metric(story.mediator, "vgpu_worker_memory_bytes") == 2000 * MIB
+    assert metric(story.mediator, "vgpu_worker_memory_expected_bytes") == 532 * MIB
+    # Notes for people: the GPU is well, and works.
+    assert story.gpu()["health"] == "ok"
+    story.device.works()
+    story.tell(f"processes {worker['pid']}:{532 * MIB}")
+    story.mediator.says(f"over: worker {worker['pid']} holds too much")
+    story.mediator.says("over: process 1 beside ours")
+    assert metric(story.mediator, "vgpu_gpu_foreign_processes") == 0
 
 
 # ---- What a reset goes through ------------------------------------------------

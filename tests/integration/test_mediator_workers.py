@@ -284,6 +284,7 @@ def hostile(programs, what):
         ("invents", "it answered a job that it does not have: killed"),
         ("repeats", "it answered a job that it does not have: killed"),
         ("complains", "it sent a malformed packet: killed"),
+        ("boasts", "it sent a malformed packet: killed"),
     ],
 )
 def test_a_worker_that_does_not_keep_to_the_protocol(new_mediator, programs, what, said):

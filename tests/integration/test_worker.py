@@ -61,6 +61,7 @@ class Worker:
             stderr=subprocess.PIPE,
         )
         theirs.close()
+        self.holds_mib = 0  # as it has said last
         self.first = self.receive()
 
     def __enter__(self):
@@ -81,10 +82,14 @@ class Worker:
         self.socket.send(wire.pack_job(job, opcode, params))
 
     def receive(self):
-        packet = self.socket.recv(2 * wire.WORKER_PACKET_BYTES)
-        if not packet:
-            raise EOFError("the worker has gone")
-        return wire.unpack_worker(packet)
+        """The next packet that is about a job or the start."""
+        while packet := self.socket.recv(2 * wire.WORKER_PACKET_BYTES):
+            packet = wire.unpack_worker(packet)
+            if packet.type != wire.WORKER_HOLDS:
+                return packet
+            assert packet.detail != self.holds_mib and packet.payload == b""
+            self.holds_mib = packet.detail
+        raise EOFError("the worker has gone")
 
     def done(self, job, type_=wire.WORKER_DONE):
         """The end of this job, which must be the next packet: (packet, response)."""
@@ -178,9 +183,15 @@ def test_device_info_cuda_counts_the_memory_it_holds():
         _, response = worker.call(wire.OP_GET_DEVICE_INFO)
         assert response.results == [1, 9 << 16, 4, 8192, 0]
         assert response.data == b"Stand-in GPU 0"
+        assert worker.holds_mib == 0
+        worker.results(wire.OP_SGEMM, [300, 0])
+        # Said before the job's end, and once.
+        assert worker.holds_mib == 3
         worker.results(wire.OP_SGEMM, [300, 0])
         _, response = worker.call(wire.OP_GET_DEVICE_INFO)
         assert response.results[4] == 3
+        worker.results(wire.OP_SGEMM, [1024, 0])
+        assert worker.holds_mib == 15
 
 
 @every_way
