@@ -378,6 +378,14 @@ void config_to_core(const struct config *config, bool cuda, struct core_config *
 	                                              : 1;
 }
 
+struct guest_limits config_guest_limits(const struct config *config)
+{
+	return (struct guest_limits){
+		.max_connections_per_vm = (uint32_t)config->max_connections_per_vm,
+		.max_queue_per_vm = (uint32_t)config->max_queue_per_vm,
+	};
+}
+
 void config_walk(const struct config *config,
                  void (*each)(void *context, const char *key, const char *value), void *context)
 {

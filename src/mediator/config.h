@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "core/core.h"
+#include "mediator/guest_server.h"
 
 enum config_backend {
 	CONFIG_BACKEND_AUTO, /* cuda if a GPU answers, else cpu */
@@ -88,6 +89,9 @@ void config_apply(struct config *config, const struct config *next,
 
 /* Fills what of @core depends on the configuration. @cuda chooses the defaults. */
 void config_to_core(const struct config *config, bool cuda, struct core_config *core);
+
+/* What the configuration says of devices' connections. */
+struct guest_limits config_guest_limits(const struct config *config);
 
 /* Calls @each for every key with its value as text. */
 void config_walk(const struct config *config,

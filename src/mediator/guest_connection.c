@@ -126,6 +126,8 @@ static void on_hello(struct connection *connection, const struct vgpu_socket_hea
 	connection->features = vgpu_get_le32(payload + VGPU_HELLO_FIELD_FEATURES) & GUEST_FEATURES;
 	vgpu_put_le32(reply + VGPU_HELLO_FIELD_VERSION, VGPU_HELLO_VERSION);
 	vgpu_put_le32(reply + VGPU_HELLO_FIELD_FEATURES, connection->features);
+	vgpu_put_le32(reply + VGPU_HELLO_FIELD_MAX_OUTSTANDING,
+	              connection->server->limits.max_queue_per_vm);
 	guest_connection_send(connection, VGPU_MSG_HELLO, header->request_id, reply, sizeof(reply));
 }
 

@@ -231,9 +231,9 @@ void guest_server_free(struct guest_server *server)
 	free(server);
 }
 
-void guest_server_set_limits(struct guest_server *server, const struct guest_limits *limits)
+void guest_server_set_limits(struct guest_server *server, struct guest_limits limits)
 {
-	server->limits = *limits;
+	server->limits = limits;
 }
 
 int guest_server_open_legacy(struct guest_server *server, const char *path)

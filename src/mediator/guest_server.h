@@ -34,6 +34,7 @@ struct guest_ops {
 
 struct guest_limits {
 	uint32_t max_connections_per_vm;
+	uint32_t max_queue_per_vm; /* what HELLO says that may be under way */
 };
 
 /* What answers repeat about the VM; devices ignore it. */
@@ -49,7 +50,7 @@ int guest_server_new(struct guest_server **out, struct event_base *base,
 void guest_server_free(struct guest_server *server);
 DEFINE_CLEANUP(guest_server)
 
-void guest_server_set_limits(struct guest_server *server, const struct guest_limits *limits);
+void guest_server_set_limits(struct guest_server *server, struct guest_limits limits);
 
 /*
  * Listens at @path for the VM @vm; the log calls it @label. Returns 0 or a negative

@@ -227,7 +227,6 @@ static int start_events(struct mediator *mediator)
 
 static int start_sockets(struct mediator *mediator)
 {
-	const struct guest_limits limits = {(uint32_t)mediator->config.max_connections_per_vm};
 	const struct config *config = &mediator->config;
 	int r;
 
@@ -245,7 +244,7 @@ static int start_sockets(struct mediator *mediator)
 	r = guest_server_new(&mediator->guests, mediator->base, &mediator_guest_ops, mediator);
 	if (r < 0)
 		return r;
-	guest_server_set_limits(mediator->guests, &limits);
+	guest_server_set_limits(mediator->guests, config_guest_limits(config));
 	if (!config->legacy_socket[0])
 		return 0;
 	r = guest_server_open_legacy(mediator->guests, config->legacy_socket);

@@ -99,7 +99,6 @@ static void report_config(void *context, const char *line)
 
 static void reload_config(struct mediator *mediator, struct pending_reload *reload)
 {
-	struct guest_limits limits;
 	struct config_error error;
 	struct config next;
 
@@ -111,8 +110,7 @@ static void reload_config(struct mediator *mediator, struct pending_reload *relo
 	config_apply(&mediator->config, &next, report_config, reload);
 	config_to_core(&mediator->config, mediator->gpus.cuda, &mediator->core_config);
 	core_config_set(mediator->core, clock_monotonic_ns(), &mediator->core_config);
-	limits.max_connections_per_vm = (uint32_t)mediator->config.max_connections_per_vm;
-	guest_server_set_limits(mediator->guests, &limits);
+	guest_server_set_limits(mediator->guests, config_guest_limits(&mediator->config));
 	mediator_pump(mediator);
 }
 

@@ -257,8 +257,10 @@ def test_hello_is_answered(mediator):
     device.sock.sendall(wire.pack_hello(features=0xFFFFFFFF, max_channels=16))
     header, payload = device.receive()
     assert (header.type, len(payload)) == (wire.MSG_HELLO, 24)
-    version, features, *_, reserved = struct.unpack("<6I", payload)
-    assert (version, reserved) == (1, 0)
+    version, features, max_channels, max_outstanding, window_kib, reserved = struct.unpack(
+        "<6I", payload)
+    assert (version, max_channels, window_kib, reserved) == (1, 0, 0, 0)
+    assert str(max_outstanding) == mediator.call("show-config")["max_queue_per_vm"]
     assert features & wire.FEATURE_BUSY
     assert features & ~(wire.FEATURE_BUSY | wire.FEATURE_WINDOW) == 0
     device.works()
