@@ -27,7 +27,7 @@ bool guest_line_may_take(struct guest_port *port)
 		return false;
 	/* All that happens in one turn happens at the same time. */
 	event_base_gettimeofday_cached(port->server->base, &now);
-	if (evutil_timercmp(&now, &port->turn, !=)) {
+	if (now.tv_sec != port->turn.tv_sec || now.tv_usec != port->turn.tv_usec) {
 		port->turn = now;
 		port->taken = 0;
 	}
