@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "admin/commands.h"
+#include "admin/health.h"
 #include "admin/record.h"
 #include "admin/text.h"
 
@@ -85,23 +86,6 @@ static const struct column metric_columns[] = {
 	{NULL, NULL, COLUMN_TEXT},
 };
 
-/* Below the table of the GPUs: why one of them is not well, and what to do. */
-static void print_reasons(const json_t *gpus)
-{
-	const json_t *gpu, *reason;
-	size_t i, j;
-
-	json_array_foreach (gpus, i, gpu) {
-		json_array_foreach (json_object_get(gpu, "reasons"), j, reason) {
-			const char *message = json_string_value(json_object_get(reason, "message"));
-			const char *remedy = json_string_value(json_object_get(reason, "remedy"));
-			CLEANUP(freep) char *text = text_escape(message ? message : "");
-
-			printf("GPU %zu: %s; %s\n", i, text ? text : "", remedy ? remedy : "");
-		}
-	}
-}
-
 const struct live_view live_connections = {"show-connections", "connections", connection_columns,
                                            "no VM is connected", NULL};
 const struct live_view live_jobs = {"list-jobs", "jobs", job_columns,
@@ -111,7 +95,7 @@ const struct live_view live_workers = {"list-workers", "workers", worker_columns
 const struct live_view live_metrics = {"status", "vms", metric_columns, "no VM is registered",
                                        NULL};
 const struct live_view live_health = {"health", "gpus", live_gpu_columns, "there is no GPU",
-                                      print_reasons};
+                                      health_print};
 
 static enum admin_exit view_show(struct admin *admin, const struct live_view *view)
 {

@@ -92,14 +92,41 @@ static json_t *describe_processes(const struct watched *gpu)
 
 		json_array_append_new(
 			list,
-			json_pack("{s:i, s:o, s:o, s:s?, s:o}", "pid", (int)use->pid, "mib",
+			json_pack("{s:i, s:o, s:o, s:s?, s:o, s:o}", "pid", (int)use->pid, "mib",
 		                  mib_or_null(use->bytes), "expected_mib",
 		                  mib_or_null(use->expected_bytes), "vm_uuid",
-		                  entry ? entry->uuid : NULL, "note",
+		                  entry ? entry->uuid : NULL, "vm_name",
+		                  entry && entry->name ? admin_text(entry->name) : json_null(),
+		                  "note",
 		                  use->note == MEMORY_FINE
 		                          ? json_null()
 		                          : admin_text(gpu_memory_note(note, sizeof(note), use))));
 	}
+	return list;
+}
+
+/* Why the clocks are not as high as they could be; also reasons that are all in order. */
+static json_t *describe_clocks(uint64_t bits)
+{
+	static const char *const words[] = {
+		"idleness",
+		"a setting",
+		"the power cap",
+		"the hardware",
+		"a group of GPUs",
+		"heat (driver)",
+		"heat (hardware)",
+		"the host's power supply",
+		"the display's setting",
+	};
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		if (bits & UINT64_C(1) << i)
+			json_array_append_new(list, json_string(words[i]));
+	}
+	if (bits >> ARRAY_LEN(words))
+		json_array_append_new(list, json_string("something new"));
 	return list;
 }
 
@@ -112,19 +139,30 @@ static void put_value(json_t *object, const char *key, const struct health_readi
 		json_object_set_new(object, key, json_real((double)raw * scale));
 }
 
+static void put_mib(json_t *object, const char *key, const struct health_reading *reading,
+                    enum health_value value)
+{
+	int64_t raw;
+
+	if (health_reading_get(reading, value, &raw))
+		json_object_set_new(object, key, json_integer(raw >> 20));
+}
+
 static void describe_reading(const struct watched *gpu, json_t *object)
 {
+	int64_t clocks;
+
 	if (gpu->last.processes_known)
 		json_object_set_new(object, "processes", describe_processes(gpu));
 	for (enum health_value v = 0; v < HEALTH_VALUE_COUNT; v++)
 		put_value(object, health_value_names[v], &gpu->last.health, v, 1);
+	if (health_reading_get(&gpu->last.health, HEALTH_CLOCK_REASONS, &clocks))
+		json_object_set_new(object, "clocks_limited_by", describe_clocks((uint64_t)clocks));
 	put_value(object, "temperature_c", &gpu->last.health, HEALTH_TEMPERATURE_C, 1);
 	put_value(object, "power_w", &gpu->last.health, HEALTH_POWER_MW, 1e-3);
 	put_value(object, "utilization", &gpu->last.health, HEALTH_GPU_BUSY_PERCENT, 1e-2);
-	put_value(object, "memory_used_mib", &gpu->last.health, HEALTH_MEMORY_USED_BYTES,
-	          1.0 / 1048576);
-	put_value(object, "memory_total_mib", &gpu->last.health, HEALTH_MEMORY_TOTAL_BYTES,
-	          1.0 / 1048576);
+	put_mib(object, "memory_used_mib", &gpu->last.health, HEALTH_MEMORY_USED_BYTES);
+	put_mib(object, "memory_total_mib", &gpu->last.health, HEALTH_MEMORY_TOTAL_BYTES);
 }
 
 /* What does not depend on how it is: who it is and how busy the core keeps it. */

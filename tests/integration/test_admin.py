@@ -655,7 +655,8 @@ def test_live_views(host, mediator, command, key, words):
 def test_why_a_gpu_is_not_well(host, mediator):
     gpu, = mediator.answers["health"]["gpus"]
     gpu["reasons"] = [{"message": "too \x1b hot", "remedy": "check the fans"}]
-    assert host.ok("health").splitlines()[-1] == "GPU 0: too \\x1b hot; check the fans"
+    *_, heading, line = host.ok("health").splitlines()
+    assert (heading, line) == ("GPU 0:", "  Why        too \\x1b hot; check the fans")
 
 
 def test_metrics_as_served(host, mediator):

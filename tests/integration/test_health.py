@@ -361,6 +361,39 @@ def test_readings_are_told(new_story):
     assert metric(story.mediator, "vgpu_gpu_temperature_celsius") == 61
 
 
+def test_health_as_people_read_it(new_story):
+    story = new_story()
+    [worker] = story.mediator.workers()
+    story.tell("memory_busy 42", "clock_reasons 0x48", "ecc_corrected 5", "ecc_uncorrected 2",
+               "rows_corrected 3", "rows_uncorrected 4", "rows_pending 1", "pages_corrected 6",
+               "pages_uncorrected 7", "pages_pending 1", "xid 31", "xid 31", "xid 48",
+               f"processes {worker['pid']}:{520 << 20} 1:{64 << 20}")
+    story.mediator.call("drain", by="alice")
+
+    def lines():
+        text = subprocess.run([ADMIN, "--admin-socket", story.mediator.admin_path, "health"],
+                              check=True, capture_output=True, text=True).stdout
+        return [line.strip() for line in text.split("GPU 0:\n", 1)[1].splitlines()]
+
+    expected = [
+        "Why        drained by alice; vgpu-admin resume gives it back; it is not reset meanwhile",
+        "Why        Xid 48: memory error that ECC cannot correct; "
+        "reset the GPU (nvidia-smi --gpu-reset) once it is drained",
+        "Service    drained, no work on it; reset: left to the operator",
+        "NVML       up",
+        "Memory     controller busy 42% of the time",
+        "Clocks     limited by the hardware, heat (hardware)",
+        "ECC errors corrected 5 since the last reset (5 ever), "
+        "uncorrected 2 since the last reset (2 ever)",
+        "Remapped   for corrected errors 3, for uncorrected 4; more wait for a reset",
+        "Retired    for corrected errors 6, for uncorrected 7; more wait for a reset",
+        "Xids       31: 2, 48: 1",
+        f"Process    {worker['pid']}: 520 MiB",
+        "Process    1: 64 MiB",
+    ]
+    harness.wait_for(lambda: set(expected) <= set(lines()), f"{expected} and not {lines()}")
+
+
 MIB = 1 << 20
 
 
