@@ -42,6 +42,46 @@ static const char *check_jobs(const struct vm *vm)
 	return NULL;
 }
 
+static const char *check_counts(const struct vm *vm)
+{
+	uint64_t answered = 0, refused = 0;
+
+	for (int i = 0; i < CORE_OUTCOME_COUNT; i++)
+		answered += vm->outcomes[i];
+	for (int i = 0; i < CORE_REFUSAL_COUNT; i++)
+		refused += vm->refusals[i];
+	if (vm->latency.count != answered)
+		return "a VM's histogram and its answers differ";
+	if (vm->submitted != answered + refused + vm_depth(vm))
+		return "a VM's jobs are not all answered, refused or there";
+	return NULL;
+}
+
+/* What is to be stored, and what is remembered of it. */
+static const char *check_faults(const struct vm *vm)
+{
+	const struct record_line *records = &vm->records;
+	const struct fault_history *history = &vm->history;
+
+	if (records->count > CORE_RECORDS_MAX || history->count > FAULT_HISTORY_MAX)
+		return "more is remembered of a VM than there is room for";
+	if (records->ticket && !records->count)
+		return "nothing is being stored under a ticket";
+	if (records->awaited && !records->ticket)
+		return "a VM waits for a store that nobody does";
+	if (records->count && !records->ticket && records->again_ns == SCHED_NEVER)
+		return "what could not be stored is not tried again";
+	for (uint32_t i = 0; i < history->count; i++) {
+		if (history->entries[i].points <= 0)
+			return "a fault without points is remembered";
+		if (i && history->entries[i].at_ns < history->entries[i - 1].at_ns)
+			return "faults are not remembered in the order of their time";
+	}
+	if (vm->quarantined && records->awaited && records_quarantine(vm))
+		return "a VM is quarantined before that is stored";
+	return NULL;
+}
+
 static const char *check_gpu(const struct core *core, uint32_t index)
 {
 	const struct gpu *gpu = &core->gpus[index];
@@ -69,6 +109,7 @@ static const char *check_gpu(const struct core *core, uint32_t index)
 static const char *check_vm(const struct core *core, const struct vm *vm)
 {
 	struct sched_vm_stats stats;
+	const char *text;
 
 	core->config.policy->vm_stats(core->gpus[vm->gpu].sched, vm->sched, &stats);
 	if (stats.queued != vm->queued_count)
@@ -84,7 +125,10 @@ static const char *check_vm(const struct core *core, const struct vm *vm)
 	if (vm->worker.state == CORE_WORKER_NONE && vm->queued_count &&
 	    !vm->worker.waits_for_place && !vm->records.awaited && vm->deadline_ns == SCHED_NEVER)
 		return "a VM with jobs waits for nothing";
-	return check_jobs(vm);
+	text = check_jobs(vm);
+	if (!text)
+		text = check_counts(vm);
+	return text ? text : check_faults(vm);
 }
 
 const char *core_check(const struct core *core)
@@ -108,6 +152,8 @@ const char *core_check(const struct core *core)
 		return "the VMs and their count differ";
 	if (jobs != core->job_count)
 		return "the jobs of all VMs and their count differ";
+	if (core->job_slots > max_u64(2 * core->job_peak, FIRST_SLOTS))
+		return "there are more places for jobs than there can ever have been jobs twice";
 	if (workers != core->worker_count || workers > core->worker_bound)
 		return "the workers and their count differ, or are too many";
 	for (uint32_t i = 0; i < core->config.gpu_count; i++) {

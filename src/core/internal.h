@@ -25,6 +25,9 @@
 /* A worker without a job for this long rests, and is the first to make room for others. */
 #define WORKER_REST_NS (20 * NS_PER_MS)
 
+/* Places for jobs to begin with; when they are all taken there are twice as many. */
+enum { FIRST_SLOTS = 64 };
+
 enum job_state {
 	JOB_FREE,      /* in core.free_jobs */
 	JOB_QUEUED,    /* in vm.queued */
@@ -148,6 +151,7 @@ struct core {
 	struct job **jobs; /* all there are, used or free */
 	uint32_t job_slots;
 	uint32_t job_count; /* accepted and unanswered */
+	uint32_t job_peak;  /* the most that there ever were */
 	uint64_t last_job;
 	struct job_list free_jobs;
 

@@ -18,7 +18,7 @@ enum { RESET_RETRY_US = 1000000 };
 
 static int grow_slots(struct core *core)
 {
-	uint32_t slots = core->job_slots, more = slots ? slots : 64;
+	uint32_t slots = core->job_slots, more = slots ? slots : FIRST_SLOTS;
 	struct job **jobs;
 
 	jobs = realloc(core->jobs, (slots + more) * sizeof(*jobs));
@@ -47,6 +47,7 @@ static struct job *take_slot(struct core *core)
 	TAILQ_REMOVE(&core->free_jobs, job, link);
 	job->id = ++core->last_job;
 	core->job_count++;
+	core->job_peak = (uint32_t)max_u64(core->job_peak, core->job_count);
 	return job;
 }
 

@@ -158,14 +158,21 @@ static void on_answer(struct play *play, const struct core_action *action)
 		play->reached->busy[action->answer.detail]++;
 	}
 	if (action->answer.code == VGPU_CODE_QUARANTINED)
-		assert_false(record->sent);
+		assert_false(record->sent || (record->vm->untold && record->vm->condemned));
+	/* The registry has been told, or cannot be. */
+	if (action->answer.code == VGPU_CODE_TIMEOUT)
+		assert_false(record->vm->untold);
 }
 
 static void on_store(struct play *play, const struct core_action *action)
 {
+	struct vm_model *vm = action->owner;
+
 	assert_true(play->ticket_count < TICKETS);
-	play->tickets[play->ticket_count++] =
-		(struct ticket){action->store.ticket, action->store.quarantine};
+	play->tickets[play->ticket_count++] = (struct ticket){vm, vm->life, action->store};
+	if (action->store.record != CORE_RECORD_FAULT || action->store.again)
+		return;
+	vm->condemned |= action->store.quarantine;
 	play->reached->quarantines += action->store.quarantine;
 }
 
@@ -213,6 +220,34 @@ void play_drain(struct play *play)
 	}
 }
 
+static int64_t points_of(const struct play *play, const struct vm_model *vm, enum core_fault fault)
+{
+	uint32_t gpu = vm->last_gpu;
+
+	if (play->faulty[gpu] || play->now_ns < play->blameless_until_ns[gpu])
+		return 0;
+	if (fault == CORE_FAULT_TIMEOUT)
+		return play->config.timeout_points;
+	if (fault == CORE_FAULT_GPU && play->lost_detail != 700 && play->lost_detail != 719)
+		return 0;
+	return play->config.fault_points;
+}
+
+/* Books the faults of the event, before anything of it is answered. */
+static void book_faults(struct play *play, struct vm_model *vm)
+{
+	struct core_vm_stats stats;
+
+	core_vm_stats(play->core, play->now_ns, vm->number, &stats);
+	for (int fault = 0; fault < CORE_FAULT_COUNT; fault++) {
+		for (; vm->ledger.seen[fault] < stats.faults[fault]; vm->ledger.seen[fault]++) {
+			ledger_fault(&vm->ledger, &play->config, (enum core_fault)fault,
+			             play->now_ns, points_of(play, vm, (enum core_fault)fault));
+			vm->untold = true;
+		}
+	}
+}
+
 void play_look(struct play *play)
 {
 	const char *wrong = core_check(play->core);
@@ -220,6 +255,11 @@ void play_look(struct play *play)
 
 	if (wrong)
 		fail_msg("%s", wrong);
+	for (size_t i = 0; i < VMS; i++) {
+		/* One under removal may be gone already. */
+		if (play->vms[i].exists && !play->vms[i].removing)
+			book_faults(play, &play->vms[i]);
+	}
 	play_drain(play);
 	for (size_t i = 0; i < VMS; i++)
 		workers += play->processes[i].vm != NULL;
@@ -231,7 +271,10 @@ void play_look(struct play *play)
 
 		if (!play->vms[i].exists)
 			continue;
+		book_faults(play, &play->vms[i]);
 		core_vm_stats(play->core, play->now_ns, play->vms[i].number, &stats);
 		assert_int_equal(stats.depth, play->vms[i].unanswered);
+		assert_int_equal(stats.fault_score,
+		                 ledger_score(&play->vms[i].ledger, &play->config, play->now_ns));
 	}
 }

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "core/core.h"
+#include "core_ledger.h"
 
 enum {
 	VMS = 9,
@@ -27,12 +28,17 @@ enum {
 struct vm_model {
 	bool exists;
 	bool removing;
+	uint64_t life; /* which VM this place is for */
 	uint32_t number;
 	uint64_t last_sent; /* cookie */
 	uint64_t last_generation;
 	uint32_t last_gpu;
 	bool cursed; /* its workers never get ready */
 	uint64_t unanswered;
+	struct vm_settings settings;
+	struct ledger ledger;
+	bool untold;    /* faults have happened that no attempt was made to store yet */
+	bool condemned; /* one of them brings a quarantine */
 };
 
 struct record {
@@ -53,8 +59,9 @@ struct process {
 };
 
 struct ticket {
-	uint64_t number;
-	bool quarantine;
+	struct vm_model *vm;
+	uint64_t life; /* of the VM: another one may be in its place by now */
+	struct core_store store;
 };
 
 /* What was reached, over all seeds: a test that reaches nothing proves nothing. */
@@ -63,6 +70,7 @@ struct reached {
 	uint64_t busy[VGPU_BUSY_GPU_RESET + 1];
 	uint64_t actions[CORE_ACTION_VM_GONE + 1];
 	uint64_t quarantines, moves, stale, cancelled, waits;
+	uint64_t rate_kept, depth_kept, reloads, forgiven, cleared;
 };
 
 struct play {
@@ -77,7 +85,10 @@ struct play {
 	uint64_t submitted;
 	struct ticket tickets[TICKETS];
 	unsigned int ticket_count;
-	bool draining[GPUS], drained[GPUS];
+	bool draining[GPUS], drained[GPUS], faulty[GPUS];
+	int64_t blameless_until_ns[GPUS];
+	uint32_t lost_detail; /* with which the last context was lost */
+	uint64_t lives;
 	uint32_t workers; /* after the last event */
 	struct reached *reached;
 };

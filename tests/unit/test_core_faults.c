@@ -360,6 +360,24 @@ static void test_many_faults_that_cannot_be_stored(void **state)
 	assert_int_equal(records, CORE_RECORDS_MAX);
 }
 
+/* An operator's quarantine, which is stored already, does not let the answer to a fault out. */
+static void test_an_operator_quarantines_meanwhile(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t blamed, waiting;
+	struct core_store store = die_once(world, vm, &blamed);
+
+	waiting = world_submit(world, vm, 1);
+	core_vm_set(world->core, world->now_ns, vm, &vm_settings_default, true);
+	world_look(world);
+	world_expect_answer(world, waiting, VGPU_CODE_QUARANTINED);
+	world_expect_nothing(world);
+	world_stored(world, &store, true);
+	world_expect_answer(world, blamed, VGPU_CODE_CUDA);
+	assert_refused(world, vm);
+}
+
 /* A VM removed while its fault is being stored goes when that is done. */
 static void test_removal_waits_for_the_store(void **state)
 {
@@ -670,6 +688,26 @@ static void test_forgiven_on_its_way(void **state)
 	world_expect_nothing(world);
 }
 
+/* So it is with a quarantine, which then holds although it may be the hardware's doing. */
+static void test_a_quarantine_forgiven_on_its_way(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+	uint64_t blamed;
+	struct core_store store;
+
+	die(world, vm, 8);
+	world_pass(world, 60 * S);
+	store = die_once(world, vm, &blamed);
+	assert_true(store.quarantine);
+	hardware_fault(world, 0);
+	world_stored(world, &store, true);
+	assert_true(
+		expect_forgiven(world, world->now_ns - CORE_HARDWARE_BEFORE_S * S, 1).quarantine);
+	world_expect_answer(world, blamed, VGPU_CODE_CUDA);
+	assert_refused(world, vm);
+}
+
 int main(void)
 {
 #define TEST(test)     cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -684,6 +722,7 @@ int main(void)
 		TEST(test_a_fault_that_cannot_be_stored),
 		TEST(test_quarantine_that_cannot_be_stored),
 		TEST(test_many_faults_that_cannot_be_stored),
+		TEST(test_an_operator_quarantines_meanwhile),
 		TEST(test_removal_waits_for_the_store),
 		TEST(test_points_of_before),
 		TEST(test_points_that_are_cleared),
@@ -698,6 +737,7 @@ int main(void)
 		TWO_GPUS(test_what_is_no_excuse),
 		TEST(test_a_quarantine_by_the_hardware),
 		TEST(test_forgiven_on_its_way),
+		TEST(test_a_quarantine_forgiven_on_its_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

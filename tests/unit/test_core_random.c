@@ -46,7 +46,8 @@ static void random_settings(struct play *play, struct vm_settings *settings)
 	settings->priority = (uint32_t)random_below(play, 3);
 	settings->weight_hundredths = 100 + (int64_t)random_below(play, 9901);
 	if (chance(play, 20))
-		settings->rate_thousandths = 1 + (int64_t)random_below(play, 2000000);
+		settings->rate_thousandths =
+			1 + (int64_t)random_below(play, UINT64_C(1) << random_below(play, 21));
 	if (chance(play, 20))
 		settings->queue_depth = 1 + (int64_t)random_below(play, 10);
 	if (chance(play, 20))
@@ -63,16 +64,23 @@ static void event_add(struct play *play)
 	if (vm->exists)
 		return;
 	random_settings(play, &settings);
-	*vm = (struct vm_model){.exists = true, .cursed = chance(play, 10)};
+	*vm = (struct vm_model){
+		.exists = true,
+		.cursed = chance(play, 10),
+		.life = ++play->lives,
+		.settings = settings,
+	};
 	assert_int_equal(
 		core_vm_add(play->core, play->now_ns, &vm->number, &settings, chance(play, 5), vm),
 		0);
 	if (chance(play, 30)) {
 		const struct core_store record = {
 			.at_ns = play->now_ns - NS_PER_SEC,
-			.points = (int64_t)random_below(play, 6),
+			.points = 1 + (int64_t)random_below(play, 6),
 		};
 
+		vm->ledger.registry.faults[vm->ledger.registry.count++] = record;
+		vm->ledger.known = vm->ledger.registry;
 		core_vm_restore(play->core, play->now_ns, vm->number, &record, 1);
 	}
 }
@@ -87,15 +95,60 @@ static void event_remove(struct play *play)
 	core_vm_remove(play->core, play->now_ns, vm->number);
 }
 
+static struct core_vm_stats vm_stats(struct play *play, const struct vm_model *vm)
+{
+	struct core_vm_stats stats;
+
+	core_vm_stats(play->core, play->now_ns, vm->number, &stats);
+	return stats;
+}
+
 static void event_set(struct play *play)
 {
 	struct vm_model *vm = some_vm(play);
-	struct vm_settings settings;
+	bool before;
 
 	if (!vm || vm->removing)
 		return;
-	random_settings(play, &settings);
-	core_vm_set(play->core, play->now_ns, vm->number, &settings, chance(play, 4));
+	random_settings(play, &vm->settings);
+	before = vm_stats(play, vm).quarantined;
+	core_vm_set(play->core, play->now_ns, vm->number, &vm->settings, chance(play, 4));
+	if (before && !vm_stats(play, vm).quarantined) {
+		ledger_clear(&vm->ledger);
+		play->reached->cleared++;
+	}
+}
+
+/* The registry is read again: what it has must be what the core knows without it. */
+static void event_reload(struct play *play)
+{
+	struct vm_model *vm = some_vm(play);
+
+	if (!vm || vm->removing)
+		return;
+	core_vm_restore(play->core, play->now_ns, vm->number, vm->ledger.registry.faults,
+	                vm->ledger.registry.count);
+	play->reached->reloads += vm->ledger.registry.count > 0;
+}
+
+/* The VM's own limits let a job in, or not, exactly as its books say. */
+static void check_limits(struct play *play, struct vm_model *vm, const struct core_vm_stats *before)
+{
+	const struct core_vm_stats after = vm_stats(play, vm);
+	const int64_t depth = vm->settings.queue_depth;
+	bool refused[CORE_REFUSAL_COUNT], accepted = true;
+
+	for (int i = 0; i < CORE_REFUSAL_COUNT; i++) {
+		refused[i] = after.refusals[i] != before->refusals[i];
+		accepted &= !refused[i];
+	}
+	if (accepted || refused[CORE_REFUSAL_RATE] || refused[CORE_REFUSAL_DEPTH])
+		assert_int_equal(refused[CORE_REFUSAL_DEPTH],
+		                 depth && before->depth >= (uint64_t)depth);
+	if (accepted || refused[CORE_REFUSAL_RATE])
+		assert_int_equal(accepted, ledger_take(&vm->ledger, &vm->settings, play->now_ns));
+	play->reached->rate_kept += refused[CORE_REFUSAL_RATE];
+	play->reached->depth_kept += refused[CORE_REFUSAL_DEPTH];
 }
 
 static void event_submit(struct play *play)
@@ -105,6 +158,7 @@ static void event_submit(struct play *play)
 		.client = 1 + random_below(play, CLIENTS),
 		.bytes = 32 + (uint32_t)random_below(play, 100),
 	};
+	struct core_vm_stats before;
 
 	if (!vm || !core_vm_has_room(play->core, vm->number))
 		return;
@@ -114,7 +168,9 @@ static void event_submit(struct play *play)
 	vm->unanswered++;
 	if (chance(play, 3))
 		submission.malformed = VGPU_CODE_INVALID_REQUEST;
+	before = vm_stats(play, vm);
 	assert_int_equal(core_job_submitted(play->core, play->now_ns, vm->number, &submission), 0);
+	check_limits(play, vm, &before);
 }
 
 static void event_client_gone(struct play *play)
@@ -142,6 +198,8 @@ static void finish_job(struct play *play, struct process *process, unsigned int 
 	bool expected = !process->killed;
 
 	record->result_given |= expected;
+	if (result.context_lost)
+		play->lost_detail = detail;
 	assert_int_equal(core_job_done(play->core, play->now_ns, process->vm->number,
 	                               process->generation, record->job, &result),
 	                 expected ? 0 : -ESTALE);
@@ -272,11 +330,26 @@ static void event_drain(struct play *play)
 static void event_hardware(struct play *play)
 {
 	uint32_t gpu = (uint32_t)random_below(play, GPUS);
+	bool faulty = chance(play, 20), changes = faulty != play->faulty[gpu];
 
-	if (chance(play, 50))
+	if (chance(play, 50)) {
 		core_gpu_hardware_fault(play->core, play->now_ns, gpu);
-	else
-		core_gpu_set_faulty(play->core, play->now_ns, gpu, chance(play, 20));
+	} else {
+		core_gpu_set_faulty(play->core, play->now_ns, gpu, faulty);
+		play->faulty[gpu] = faulty;
+		if (!changes)
+			return;
+	}
+	play->blameless_until_ns[gpu] = play->now_ns + CORE_HARDWARE_AFTER_S * NS_PER_SEC;
+	for (size_t i = 0; i < VMS; i++) {
+		struct vm_model *vm = &play->vms[i];
+		uint32_t before = vm->ledger.known.count;
+
+		if (!vm->exists || core_vm_gpu(play->core, vm->number) != gpu)
+			continue;
+		ledger_forgive(&vm->ledger, play->now_ns - CORE_HARDWARE_BEFORE_S * NS_PER_SEC);
+		play->reached->forgiven += vm->ledger.known.count != before;
+	}
 }
 
 /* Reservoir sampling: each job that there is with the same chance. */
@@ -305,15 +378,26 @@ static void event_cancel(struct play *play)
 	play->reached->cancelled += choice.seen > 0;
 }
 
+static void finish_store(struct play *play, unsigned int index, bool stored)
+{
+	const struct ticket ticket = play->tickets[index];
+	struct vm_model *vm = ticket.vm;
+
+	play->tickets[index] = play->tickets[--play->ticket_count];
+	if (vm->exists && vm->life == ticket.life) {
+		if (stored)
+			ledger_stored(&vm->ledger, &play->config, &ticket.store);
+		vm->untold &= stored && vm->ledger.on_way.count > 0;
+		vm->condemned &= vm->untold;
+	}
+	core_store_done(play->core, play->now_ns, ticket.store.ticket, stored);
+}
+
 static void event_store_done(struct play *play)
 {
-	unsigned int index;
-
-	if (play->ticket_count == 0)
-		return;
-	index = (unsigned int)random_below(play, play->ticket_count);
-	core_store_done(play->core, play->now_ns, play->tickets[index].number, chance(play, 80));
-	play->tickets[index] = play->tickets[--play->ticket_count];
+	if (play->ticket_count)
+		finish_store(play, (unsigned int)random_below(play, play->ticket_count),
+		             chance(play, 80));
 }
 
 static const struct {
@@ -323,7 +407,7 @@ static const struct {
 	{300, event_submit}, {600, event_process}, {150, event_time}, {40, event_store_done},
 	{12, event_add},     {3, event_remove},    {10, event_set},   {10, event_client_gone},
 	{4, event_config},   {4, event_drain},     {8, event_cancel}, {10, event_stale},
-	{1, event_hardware},
+	{2, event_hardware}, {8, event_reload},
 };
 
 static void something_happens(struct play *play)
@@ -370,8 +454,7 @@ static void step_well(struct play *play)
 	int64_t deadline_ns;
 
 	while (play->ticket_count) {
-		core_store_done(play->core, play->now_ns,
-		                play->tickets[--play->ticket_count].number, true);
+		finish_store(play, play->ticket_count - 1, true);
 		play_look(play);
 	}
 	for (size_t i = 0; i < VMS; i++) {
@@ -446,6 +529,8 @@ static void all_is_shut_down(struct play *play)
 static void all_is_abandoned(struct play *play)
 {
 	core_abandon(play->core);
+	for (size_t i = 0; i < VMS; i++)
+		play->vms[i].untold = false; /* nobody waits for anything any more */
 	play_drain(play);
 }
 
@@ -465,6 +550,7 @@ static uint64_t play_seed(uint64_t seed, const struct sched_policy *policy, stru
 	config->max_queue_per_vm = QUEUE_MAX;
 	config->job_timeout_ns = 3 * NS_PER_SEC;
 	config->worker_idle_ns = 5 * NS_PER_SEC;
+	config->fault_window_ns = 60 * NS_PER_SEC;
 	play.now_ns = 77 * NS_PER_SEC;
 	play.records = calloc(EVENTS + 2, sizeof(*play.records));
 	assert_non_null(play.records);
@@ -506,6 +592,8 @@ static void test_random_events(void **state UNUSED)
 	assert_true(reached.quarantines > 10 && reached.moves > 10 && reached.stale > 100);
 	assert_true(reached.cancelled > 10 && reached.waits > 1000);
 	assert_true(reached.codes[VGPU_CODE_OK] > 5000);
+	assert_true(reached.rate_kept > 1000 && reached.depth_kept > 1000);
+	assert_true(reached.reloads > 100 && reached.forgiven > 50 && reached.cleared > 50);
 }
 
 int main(void)

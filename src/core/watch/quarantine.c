@@ -96,19 +96,25 @@ static void replay(struct vm *vm, const struct core_store *record)
 	}
 }
 
+/* What is known of the VM from now on: @records, and what is on its way to the registry. */
+static void replay_all(struct vm *vm, const struct core_store *records, size_t count)
+{
+	fault_history_clear(&vm->history);
+	for (size_t i = 0; i < count; i++)
+		replay(vm, &records[i]);
+	for (uint32_t i = 0; i < vm->records.count; i++)
+		replay(vm, &vm->records.entries[i]);
+}
+
 void core_vm_restore(struct core *core, int64_t now_ns, uint32_t number,
                      const struct core_store *records, size_t count)
 {
 	struct vm *vm = core_find_vm(core, number);
 
 	core_advance(core, now_ns);
-	fault_history_clear(&vm->history);
 	/* Timeouts without points do not tell, in the registry, whose doing they were. */
 	vm->short_limit &= core->config.timeout_points == 0;
-	for (size_t i = 0; i < count; i++)
-		replay(vm, &records[i]);
-	for (uint32_t i = 0; i < vm->records.count; i++)
-		replay(vm, &vm->records.entries[i]);
+	replay_all(vm, records, count);
 	worker_settle(core, vm);
 	core_dispatch(core);
 }
@@ -135,7 +141,7 @@ void vm_set_quarantined(struct core *core, struct vm *vm, bool quarantined)
 	}
 	vm->quarantined = false;
 	vm->short_limit = false;
-	fault_history_clear(&vm->history);
+	replay_all(vm, NULL, 0);
 }
 
 /* ---- Hardware ------------------------------------------------------------------------------ */
