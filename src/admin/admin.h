@@ -96,6 +96,9 @@ static inline void json_freep(json_t **json)
 enum admin_exit admin_fail(struct admin *admin, enum admin_exit status, const char *format, ...)
 	PRINTF(3, 4);
 
+/* A line on stdout, made safe for a terminal; nothing with --json. */
+void admin_say(const struct admin *admin, const char *format, ...) PRINTF(2, 3);
+
 /* A remark on stderr. */
 void admin_note(const char *format, ...) PRINTF(1, 2);
 

@@ -4,7 +4,6 @@
  * as it should be, says what to do.
  */
 #include <errno.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,6 +13,7 @@
 #include "admin/commands.h"
 #include "admin/link.h"
 #include "admin/record.h"
+#include "base/program.h"
 
 enum check_result {
 	CHECK_OK,
@@ -25,9 +25,17 @@ struct finding {
 	char text[1200];
 };
 
+/* What all checks look at. */
+struct subject {
+	struct admin *admin;
+	json_t *ping;   /* the mediator's answer; NULL = it does not answer */
+	json_t *config; /* its configuration; NULL likewise */
+	struct link_error why;
+};
+
 struct check {
 	const char *name;
-	enum check_result (*run)(struct admin *admin, struct finding *finding);
+	enum check_result (*run)(struct subject *subject, struct finding *finding);
 	const char *remedy;
 };
 
@@ -45,10 +53,26 @@ static enum check_result found(struct finding *finding, enum check_result result
 	return result;
 }
 
-static enum check_result check_registry(struct admin *admin, struct finding *finding)
+/* The value of a key of the running mediator, or NULL. */
+static const char *configured(const struct subject *subject, const char *key)
+{
+	return json_string_value(json_object_get(subject->config, key));
+}
+
+static bool same_file(const char *a, const char *b)
+{
+	struct stat first, second;
+
+	return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
+	       first.st_ino == second.st_ino;
+}
+
+static enum check_result check_registry(struct subject *subject, struct finding *finding)
 {
 	const struct registry_options options = {.mode = REGISTRY_READ};
 	struct registry_error why = {.text = "out of memory"};
+	struct admin *admin = subject->admin;
+	const char *served = configured(subject, "db");
 	int r;
 
 	r = registry_open(&admin->registry, admin->db_path, &options, &why);
@@ -57,11 +81,18 @@ static enum check_result check_registry(struct admin *admin, struct finding *fin
 		             why.text);
 	if (registry_check(admin->registry) != 0)
 		return found(finding, CHECK_FAILED, "%s", registry_message(admin->registry));
+	if (served && !same_file(served, admin->db_path))
+		return found(
+			finding, CHECK_FAILED,
+			"%s is sound, but the mediator that runs uses %s: what is changed here "
+			"does not reach it",
+			admin->db_path, served);
 	return found(finding, CHECK_OK, "%s is sound", admin->db_path);
 }
 
-static enum check_result check_vms(struct admin *admin, struct finding *finding)
+static enum check_result check_vms(struct subject *subject, struct finding *finding)
 {
+	struct admin *admin = subject->admin;
 	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
 	size_t problems = 0;
 	const char *first = NULL;
@@ -82,77 +113,81 @@ static enum check_result check_vms(struct admin *admin, struct finding *finding)
 	return found(finding, CHECK_OK, "%zu registered, all values in range", vms.count);
 }
 
-static enum check_result check_mediator(struct admin *admin, struct finding *finding)
+static enum check_result check_mediator(struct subject *subject, struct finding *finding)
 {
-	CLEANUP(json_freep) json_t *result = NULL;
-	struct link_error why = {.text = "out of memory"};
-	const char *version;
+	const char *version = json_string_value(json_object_get(subject->ping, "version"));
 
-	if (link_call(&result, admin->socket_path, "ping", NULL, &why) != 0)
-		return found(finding, CHECK_FAILED, "%s", why.text);
-	version = json_string_value(json_object_get(result, "version"));
+	if (!subject->ping)
+		return found(finding, CHECK_FAILED, "%s", subject->why.text);
 	if (!version || strcmp(version, VGPU_VERSION) != 0)
 		return found(finding, CHECK_WARNING, "it answers, but has version %s and not %s",
 		             version ? version : "unknown", VGPU_VERSION);
-	return found(finding, CHECK_OK, "version %s answers at %s", version, admin->socket_path);
+	return found(finding, CHECK_OK, "version %s answers at %s", version,
+	             subject->admin->socket_path);
 }
 
-/* Is @name an executable in one of the directories of @list, joined by colons? */
-static bool executable_in(const char *list, const char *name, struct finding *where)
+/* Is @name a program in one of the directories of @list, joined by colons? */
+static bool program_in(const char *list, const char *name, struct finding *where)
 {
 	while (*list) {
 		size_t length = strcspn(list, ":");
-		struct stat entry;
 
 		snprintf(where->text, sizeof(where->text), "%.*s/%s", (int)length, list, name);
-		if (stat(where->text, &entry) == 0 && S_ISREG(entry.st_mode) &&
-		    access(where->text, X_OK) == 0)
+		if (program_exists(where->text))
 			return true;
 		list += length + (list[length] == ':');
 	}
 	return false;
 }
 
-static enum check_result check_xe(struct admin *admin UNUSED, struct finding *finding)
+static enum check_result check_xe(struct subject *subject UNUSED, struct finding *finding)
 {
 	const char *path = getenv("PATH");
 
-	if (path && executable_in(path, "xe", finding))
+	if (path && program_in(path, "xe", finding))
 		return CHECK_OK;
 	return found(
 		finding, CHECK_WARNING,
 		"xe is not in PATH: VMs can be named by UUID and by the registry's names only");
 }
 
-static enum check_result check_gpu(struct admin *admin UNUSED, struct finding *finding)
+static enum check_result check_gpu(struct subject *subject, struct finding *finding)
 {
+	const char *backend = configured(subject, "backend");
 	struct stat device;
 
+	if (backend && strcmp(backend, "cpu") == 0)
+		return found(finding, CHECK_OK, "backend = cpu: jobs are to run on the CPU");
 	if (stat("/dev/nvidia0", &device) == 0 && S_ISCHR(device.st_mode))
 		return found(finding, CHECK_OK, "/dev/nvidia0 is there");
 	return found(finding, CHECK_WARNING, "there is no /dev/nvidia0: jobs run on the CPU");
 }
 
-/* Beside this program, where the mediator looks too, or where packages put it. */
-static enum check_result check_worker(struct admin *admin UNUSED, struct finding *finding)
+/* Where the mediator that runs looks for it, or would look if it ran from here. */
+static enum check_result check_worker(struct subject *subject, struct finding *finding)
 {
-	char self[PATH_MAX], list[PATH_MAX + 64];
-	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	const char *path = json_string_value(json_object_get(subject->ping, "worker_program"));
+	char beside[PATH_MAX] = "vgpu-worker";
 
-	self[length > 0 ? length : 0] = '\0';
-	snprintf(list, sizeof(list), "%s:/usr/libexec/vgpu:/usr/bin:/usr/sbin", dirname(self));
-	if (executable_in(list, "vgpu-worker", finding))
-		return CHECK_OK;
-	return found(finding, CHECK_FAILED, "vgpu-worker is not in %s", list);
+	if (!path) {
+		program_beside(beside, sizeof(beside), "vgpu-worker");
+		path = beside;
+	}
+	if (program_exists(path))
+		return found(finding, CHECK_OK, "%s is there", path);
+	return found(finding, CHECK_FAILED, "%s is no program that can be run", path);
 }
 
-static enum check_result check_listen_dir(struct admin *admin UNUSED, struct finding *finding)
+static enum check_result check_listen_dir(struct subject *subject, struct finding *finding)
 {
-	static const char path[] = "/run/vgpu/vm";
+	const char *path = configured(subject, "listen_dir");
 	struct stat entry;
 
+	if (!path)
+		return found(finding, CHECK_WARNING,
+		             "only a mediator that runs says where they are");
 	if (stat(path, &entry) < 0)
-		return found(finding, CHECK_WARNING, "%s: %s", path, strerror(errno));
+		return found(finding, CHECK_FAILED, "%s: %s", path, strerror(errno));
 	if (!S_ISDIR(entry.st_mode))
 		return found(finding, CHECK_FAILED, "%s is no directory", path);
 	if (entry.st_mode & S_IWOTH)
@@ -170,19 +205,29 @@ static const struct check checks[] = {
 	{"GPU", check_gpu, "load NVIDIA's driver (nvidia-smi shows it) if there is to be a GPU"},
 	{"worker", check_worker, "install vgpu-worker beside vgpu-mediator"},
 	{"sockets", check_listen_dir,
-         "started without --listen-dir, vgpu-mediator makes it; mode 0755 at most, owner root"},
+         "vgpu-mediator makes the directory when it starts; mode 0755 at most, owner root"},
 };
 
 enum admin_exit command_check(struct admin *admin)
 {
 	static const char *const words[] = {
 		[CHECK_OK] = "ok", [CHECK_WARNING] = "warning", [CHECK_FAILED] = "failed"};
+	CLEANUP(json_freep) json_t *ping = NULL;
+	CLEANUP(json_freep) json_t *config = NULL;
+	struct subject subject = {.admin = admin, .why = {.text = "out of memory"}};
+	struct link_error why;
 	json_t *rows = json_array();
 	bool failed = false;
 
+	if (link_call(&ping, admin->socket_path, "ping", NULL, &subject.why) == 0 &&
+	    link_call(&config, admin->socket_path, "show-config", NULL, &why) != 0)
+		admin_note("%s", why.text);
+	subject.ping = ping;
+	subject.config = config;
+
 	for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
 		struct finding finding = {.text = ""};
-		enum check_result result = checks[i].run(admin, &finding);
+		enum check_result result = checks[i].run(&subject, &finding);
 		const char *remedy = result == CHECK_OK ? NULL : checks[i].remedy;
 
 		failed = failed || result == CHECK_FAILED;
@@ -190,11 +235,9 @@ enum admin_exit command_check(struct admin *admin)
 		                                      checks[i].name, "result", words[result],
 		                                      "detail", record_text(finding.text), "remedy",
 		                                      record_text(remedy)));
-		if (admin->json)
-			continue;
-		printf("%-8s %-9s %s\n", words[result], checks[i].name, finding.text);
+		admin_say(admin, "%-8s %-9s %s", words[result], checks[i].name, finding.text);
 		if (remedy)
-			printf("%-18s -> %s\n", "", remedy);
+			admin_say(admin, "%-18s -> %s", "", remedy);
 	}
 	if (admin_answer(admin, json_pack("{s:o}", "checks", rows)) != ADMIN_DONE)
 		return ADMIN_FAILED;

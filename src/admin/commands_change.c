@@ -47,14 +47,11 @@ static enum admin_exit outcome_answer(struct admin *admin, struct outcome *outco
 	json_t *row;
 	size_t i;
 
-	json_array_foreach (outcome->changed, i, row) {
-		if (!admin->json)
-			printf("VM %s: %s\n", json_string_value(json_object_get(row, "vm_uuid")),
-			       done);
-	}
-	if (!admin->json && json_array_size(outcome->changed) == 0 &&
-	    json_array_size(outcome->failed) == 0)
-		printf("no VM is registered there: nothing to do\n");
+	json_array_foreach (outcome->changed, i, row)
+		admin_say(admin, "VM %s: %s", json_string_value(json_object_get(row, "vm_uuid")),
+		          done);
+	if (json_array_size(outcome->changed) == 0 && json_array_size(outcome->failed) == 0)
+		admin_say(admin, "no VM is registered there: nothing to do");
 	return admin_answer(admin, json_pack("{s:O, s:O}", "changed", outcome->changed, "failed",
 	                                     outcome->failed));
 }
@@ -188,8 +185,8 @@ static enum admin_exit pool_changed(struct admin *admin, uint32_t pool, int r)
 		return admin_fail_registry(admin, r);
 	admin->changed = true;
 	status = admin_answer(admin, record_pool(&pools.items[pool]));
-	if (status == ADMIN_DONE && !admin->json)
-		printf("pool %c: changed\n", pool_letter(pool));
+	if (status == ADMIN_DONE)
+		admin_say(admin, "pool %c: changed", pool_letter(pool));
 	return status;
 }
 

@@ -53,8 +53,7 @@ enum admin_exit command_backup(struct admin *admin)
 	r = registry_backup(admin->registry, path);
 	if (r != 0)
 		return admin_fail_registry(admin, r);
-	if (!admin->json)
-		printf("%s is a copy of %s\n", path, admin->db_path);
+	admin_say(admin, "%s is a copy of %s", path, admin->db_path);
 	return admin_answer(admin, json_pack("{s:o}", "backup", record_text(path)));
 }
 
@@ -257,7 +256,6 @@ enum admin_exit command_import(struct admin *admin)
 		return status;
 	admin->changed = true;
 	count = json_array_size(json_object_get(all, "vms"));
-	if (!admin->json)
-		printf("imported %zu VMs\n", count);
+	admin_say(admin, "imported %zu VMs", count);
 	return admin_answer(admin, json_pack("{s:i}", "imported", (int)count));
 }

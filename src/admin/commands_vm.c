@@ -71,8 +71,8 @@ enum admin_exit command_register_vm(struct admin *admin)
 		return admin_fail_registry(admin, r);
 	admin->changed = true;
 	status = admin_answer(admin, record_vm(&vm));
-	if (status == ADMIN_DONE && !admin->json)
-		printf("registered VM %s as vm_id %u\n", vm.uuid, vm.vm_id);
+	if (status == ADMIN_DONE)
+		admin_say(admin, "registered VM %s as vm_id %u", vm.uuid, vm.vm_id);
 	registry_vm_clear(&vm);
 	return status;
 }

@@ -10,7 +10,6 @@
 #include "admin/commands.h"
 #include "admin/health.h"
 #include "admin/record.h"
-#include "admin/text.h"
 
 const struct column live_vm_columns[] = {
 	{"vm_name", "NAME", COLUMN_TEXT},
@@ -111,7 +110,7 @@ static enum admin_exit view_show(struct admin *admin, const struct live_view *vi
 	rows = json_is_array(rows) ? json_incref(rows) : json_array();
 	json_decref(result);
 	if (!admin->json && json_array_size(rows) == 0) {
-		printf("%s\n", view->none);
+		admin_say(admin, "%s", view->none);
 		return admin_answer(admin, json_pack("{s:o}", view->key, rows));
 	}
 	status = admin_answer_table(admin, json_pack("{s:o}", view->key, rows), view->key,
@@ -126,12 +125,6 @@ enum admin_exit command_live(struct admin *admin)
 	return view_show(admin, admin->command->view);
 }
 
-/* A string for the terminal, the caller's to free; NULL for anything else. */
-static char *printable(const json_t *value)
-{
-	return json_is_string(value) ? text_escape(json_string_value(value)) : NULL;
-}
-
 /* The one answer that is no list of things alike: keys and their values. */
 enum admin_exit command_show_config(struct admin *admin)
 {
@@ -143,10 +136,8 @@ enum admin_exit command_show_config(struct admin *admin)
 	if (status != ADMIN_DONE)
 		return status;
 	json_object_foreach (result, key, value) {
-		CLEANUP(freep) char *text = printable(value);
-
-		if (text && !admin->json)
-			printf("%s = %s\n", key, text);
+		if (json_is_string(value))
+			admin_say(admin, "%s = %s", key, json_string_value(value));
 	}
 	return admin_answer(admin, result);
 }
@@ -192,9 +183,8 @@ enum admin_exit command_drain(struct admin *admin)
 	status = admin_call(admin, method, params, &result);
 	if (status != ADMIN_DONE)
 		return status;
-	if (!admin->json)
-		printf("GPU %lld: %s\n", (long long)gpu,
-		       json_string_value(json_object_get(result, "health")));
+	admin_say(admin, "GPU %lld: %s", (long long)gpu,
+	          json_string_value(json_object_get(result, "health")));
 	return admin_answer(admin, result);
 }
 
@@ -214,21 +204,18 @@ enum admin_exit command_cancel_job(struct admin *admin)
 	                    &result);
 	if (status != ADMIN_DONE)
 		return status;
-	if (!admin->json)
-		printf("job %s: cancelled\n", text);
+	admin_say(admin, "job %s: cancelled", text);
 	return admin_answer(admin, result);
 }
 
-static void print_lines(const char *heading, const json_t *lines)
+static void say_lines(const struct admin *admin, const char *heading, const json_t *lines)
 {
 	const json_t *line;
 	size_t i;
 
 	json_array_foreach (lines, i, line) {
-		CLEANUP(freep) char *text = printable(line);
-
-		if (text)
-			printf("%s%s\n", heading, text);
+		if (json_is_string(line))
+			admin_say(admin, "%s: %s", heading, json_string_value(line));
 	}
 }
 
@@ -241,13 +228,11 @@ enum admin_exit command_reload(struct admin *admin)
 	if (status != ADMIN_DONE)
 		return status;
 	errors = json_array_size(json_object_get(result, "errors")) > 0;
-	if (!admin->json) {
-		printf("reloaded: %lld added, %lld removed\n",
-		       (long long)json_integer_value(json_object_get(result, "added")),
-		       (long long)json_integer_value(json_object_get(result, "removed")));
-		print_lines("changed: ", json_object_get(result, "changed"));
-		print_lines("error: ", json_object_get(result, "errors"));
-	}
+	admin_say(admin, "reloaded: %lld added, %lld removed",
+	          (long long)json_integer_value(json_object_get(result, "added")),
+	          (long long)json_integer_value(json_object_get(result, "removed")));
+	say_lines(admin, "changed", json_object_get(result, "changed"));
+	say_lines(admin, "error", json_object_get(result, "errors"));
 	status = admin_answer(admin, result);
 	return errors ? ADMIN_FAILED : status;
 }

@@ -18,11 +18,22 @@
 
 enum { XE_TIMEOUT_DEFAULT_MS = 10000, XE_TIMEOUT_MAX_S = 3600 };
 
-static void say_on_stderr(const char *prefix, const char *message)
+/* @message may be NULL: there was no memory for it. */
+static void print_line(FILE *to, const char *prefix, const char *message)
 {
-	CLEANUP(freep) char *safe = text_escape(message);
+	CLEANUP(freep) char *safe = message ? text_escape(message) : NULL;
 
-	fprintf(stderr, "vgpu-admin: %s%s\n", prefix, safe ? safe : "out of memory");
+	fprintf(to, "%s%s\n", prefix, safe ? safe : "out of memory");
+}
+
+/* The text, the caller's to free, or NULL. */
+static char *formatted(const char *format, va_list args) __attribute__((format(printf, 1, 0)));
+
+static char *formatted(const char *format, va_list args)
+{
+	char *text;
+
+	return vasprintf(&text, format, args) < 0 ? NULL : text;
 }
 
 enum admin_exit admin_fail(struct admin *admin, enum admin_exit status, const char *format, ...)
@@ -30,14 +41,11 @@ enum admin_exit admin_fail(struct admin *admin, enum admin_exit status, const ch
 	CLEANUP(freep) char *message = NULL;
 	CLEANUP(freep) char *text = NULL;
 	va_list args;
-	int length;
 
 	va_start(args, format);
-	length = vasprintf(&message, format, args);
+	message = formatted(format, args);
 	va_end(args);
-	if (length < 0)
-		message = NULL;
-	say_on_stderr("", message ? message : "out of memory");
+	print_line(stderr, "vgpu-admin: ", message);
 	admin->failed = true;
 	if (admin->json && message) {
 		text = utf8_repair(message);
@@ -56,14 +64,24 @@ void admin_note(const char *format, ...)
 {
 	CLEANUP(freep) char *message = NULL;
 	va_list args;
-	int length;
 
 	va_start(args, format);
-	length = vasprintf(&message, format, args);
+	message = formatted(format, args);
 	va_end(args);
-	if (length < 0)
-		message = NULL;
-	say_on_stderr("note: ", message ? message : "out of memory");
+	print_line(stderr, "vgpu-admin: note: ", message);
+}
+
+void admin_say(const struct admin *admin, const char *format, ...)
+{
+	CLEANUP(freep) char *message = NULL;
+	va_list args;
+
+	if (admin->json)
+		return;
+	va_start(args, format);
+	message = formatted(format, args);
+	va_end(args);
+	print_line(stdout, "", message);
 }
 
 enum admin_exit admin_registry_status(int code)

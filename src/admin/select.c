@@ -12,6 +12,23 @@
 #include "admin/text.h"
 #include "admin/xe.h"
 
+/* Which they are, so that one can be chosen. */
+static enum admin_exit fail_several(struct admin *admin, const char *name, const char *const *uuids,
+                                    size_t count)
+{
+	CLEANUP(freep) char *list = NULL;
+	size_t size;
+	FILE *to = open_memstream(&list, &size);
+
+	for (size_t i = 0; to && i < count; i++)
+		fprintf(to, "%s%s", i ? ", " : "", uuids[i]);
+	if (!to || fclose(to) != 0)
+		return admin_fail(admin, ADMIN_FAILED, "out of memory");
+	return admin_fail(admin, ADMIN_SEVERAL_VMS,
+	                  "%zu VMs are named \"%s\"; choose one with --vm-uuid: %s", count, name,
+	                  list);
+}
+
 /* The registry's own idea of a name, while xe cannot be asked. */
 static enum admin_exit name_from_registry(struct admin *admin, const char *name, const char *reason,
                                           char **uuid)
@@ -30,12 +47,16 @@ static enum admin_exit name_from_registry(struct admin *admin, const char *name,
 			"no VM named \"%s\" in the registry, and xe cannot be asked (%s); "
 			"name the VM with --vm-uuid",
 			name, reason);
-	if (r != 0) {
-		status = admin_fail_registry(admin, r);
-		for (size_t i = 0; i < vms.count; i++)
-			fprintf(stderr, "  %s\n", vms.items[i].stored_uuid);
-		return status;
+	if (r == REGISTRY_E_AMBIGUOUS) {
+		CLEANUP(freep) const char **uuids = calloc(vms.count, sizeof(*uuids));
+
+		for (size_t i = 0; uuids && i < vms.count; i++)
+			uuids[i] = vms.items[i].stored_uuid;
+		return uuids ? fail_several(admin, name, uuids, vms.count)
+		             : admin_fail(admin, ADMIN_FAILED, "out of memory");
 	}
+	if (r != 0)
+		return admin_fail_registry(admin, r);
 	admin_note("xe cannot be asked (%s); using the registry's name of %s", reason,
 	           vms.items[0].stored_uuid);
 	*uuid = TAKE_PTR(vms.items[0].stored_uuid);
@@ -72,14 +93,8 @@ static enum admin_exit name_resolve(struct admin *admin, const char *name, char 
 		                  "xe knows no VM named \"%s\"; if it was renamed or deleted, use "
 		                  "--vm-uuid",
 		                  name);
-	if (found.count > 1) {
-		admin_fail(admin, ADMIN_SEVERAL_VMS,
-		           "%zu VMs are named \"%s\"; choose one with --vm-uuid:", found.count,
-		           name);
-		for (size_t i = 0; i < found.count; i++)
-			fprintf(stderr, "  %s\n", found.items[i]);
-		return ADMIN_SEVERAL_VMS;
-	}
+	if (found.count > 1)
+		return fail_several(admin, name, (const char *const *)found.items, found.count);
 	*uuid = TAKE_PTR(found.items[0]);
 	return ADMIN_DONE;
 }

@@ -60,20 +60,23 @@ static json_t *database_status(struct admin *admin, struct registry_vms *vms)
 	                 "quarantined", quarantined, "problems", problems);
 }
 
-static void print_database(const json_t *database, const struct registry_vms *vms)
+static void print_database(const struct admin *admin, const json_t *database,
+                           const struct registry_vms *vms)
 {
 	const char *message = json_string_value(json_object_get(database, "message"));
 
 	if (message) {
-		printf("Registry: NOT READABLE\n  %s\n", message);
+		admin_say(admin, "Registry: NOT READABLE");
+		admin_say(admin, "  %s", message);
 		return;
 	}
-	printf("Registry: ok, %s\n  %" PRId64 " VMs, %" PRId64 " quarantined, %" PRId64
-	       " not served for bad values\n",
-	       json_string_value(json_object_get(database, "path")),
-	       (int64_t)json_integer_value(json_object_get(database, "vms")),
-	       (int64_t)json_integer_value(json_object_get(database, "quarantined")),
-	       (int64_t)json_integer_value(json_object_get(database, "problems")));
+	admin_say(admin, "Registry: ok, %s", admin->db_path);
+	admin_say(admin,
+	          "  %" PRId64 " VMs, %" PRId64 " quarantined, %" PRId64
+	          " not served for bad values",
+	          (int64_t)json_integer_value(json_object_get(database, "vms")),
+	          (int64_t)json_integer_value(json_object_get(database, "quarantined")),
+	          (int64_t)json_integer_value(json_object_get(database, "problems")));
 	record_note_problems(vms);
 }
 
@@ -85,17 +88,18 @@ static void print_section(const char *heading, const json_t *rows, const struct 
 	table_print(stdout, rows, columns);
 }
 
-static void print_status(const json_t *answer, const struct registry_vms *vms, bool running,
+static void print_status(const struct admin *admin, const struct registry_vms *vms, bool running,
                          const char *why)
 {
+	const json_t *answer = admin->result;
 	const json_t *mediator = json_object_get(answer, "mediator");
 
-	printf("Mediator: %s\n", running ? "running" : "NOT RUNNING");
+	admin_say(admin, "Mediator: %s", running ? "running" : "NOT RUNNING");
 	if (running)
 		table_print_record(stdout, mediator, mediator_columns);
 	else
-		printf("  %s\n", why);
-	print_database(json_object_get(answer, "database"), vms);
+		admin_say(admin, "  %s", why);
+	print_database(admin, json_object_get(answer, "database"), vms);
 	print_section("GPUs", json_object_get(answer, "gpus"), live_gpu_columns);
 	print_section("VMs", json_object_get(answer, "vms"),
 	              running ? live_vm_columns : offline_columns);
@@ -132,7 +136,7 @@ enum admin_exit command_status(struct admin *admin)
 	if (status != ADMIN_DONE)
 		return status;
 	if (!admin->json)
-		print_status(admin->result, &vms, code == 0, why.text);
+		print_status(admin, &vms, code == 0, why.text);
 	if (code == LINK_E_NOT_RUNNING)
 		return ADMIN_NO_MEDIATOR;
 	return code == 0 && json_is_true(json_object_get(database, "ok")) ? ADMIN_DONE

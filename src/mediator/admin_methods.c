@@ -17,10 +17,13 @@ static void put(json_t *object, const char *key, json_t *value)
 
 /* ---- Methods -------------------------------------------------------------------------- */
 
-static void on_ping(void *owner UNUSED, struct admin_call *call, const json_t *params UNUSED)
+static void on_ping(void *owner, struct admin_call *call, const json_t *params UNUSED)
 {
-	admin_call_result(call,
-	                  json_pack("{s:s, s:i}", "version", VGPU_VERSION, "pid", (int)getpid()));
+	const struct mediator *mediator = owner;
+
+	admin_call_result(call, json_pack("{s:s, s:i, s:o}", "version", VGPU_VERSION, "pid",
+	                                  (int)getpid(), "worker_program",
+	                                  admin_text(mediator->worker_program)));
 }
 
 static void on_help(void *owner UNUSED, struct admin_call *call, const json_t *params UNUSED)
@@ -264,7 +267,7 @@ static void on_show_metrics(void *owner, struct admin_call *call, const json_t *
 
 const struct admin_method admin_methods[] = {
 	{"help", "the methods and what they do", on_help},
-	{"ping", "version and process id", on_ping},
+	{"ping", "version, process id, and the program of the workers", on_ping},
 	{"status", "GPUs, VMs, workers and the database", on_status},
 	{"reload", "read configuration and registry again", on_reload},
 	{"show-config", "every configuration key and its value", on_show_config},

@@ -7,7 +7,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +16,7 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/program.h"
 #include "base/socket.h"
 #include "mediator/internal.h"
 #include "mediator/notify.h"
@@ -113,21 +113,6 @@ static void sweep_sockets(const char *path)
 			unlink(file);
 	}
 	closedir(directory);
-}
-
-/* The program beside ours. */
-static int worker_program(char *to, size_t size)
-{
-	char self[PATH_MAX];
-	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char *slash;
-
-	if (length < 0)
-		return -errno;
-	self[length] = '\0';
-	slash = strrchr(self, '/');
-	snprintf(to, size, "%.*s/vgpu-worker", (int)(slash - self), self);
-	return access(to, X_OK) < 0 ? -errno : 0;
 }
 
 /* The cpu backend's one processor: the last that we may use, so that 0 stays free. */
@@ -294,9 +279,13 @@ int mediator_new(struct mediator **out, struct event_base *base, const struct co
 	TAILQ_INIT(&mediator->vms);
 	TAILQ_INIT(&mediator->reloads);
 
-	r = worker_program(mediator->worker_program, sizeof(mediator->worker_program));
+	r = program_beside(mediator->worker_program, sizeof(mediator->worker_program),
+	                   "vgpu-worker");
+	if (r == 0 && !program_exists(mediator->worker_program))
+		r = -ENOENT;
 	if (r < 0) {
-		log_error("%s: %s", mediator->worker_program, strerror(-r));
+		log_error("%s cannot be run: %s; install it beside vgpu-mediator",
+		          mediator->worker_program, strerror(-r));
 		return r;
 	}
 	r = gpus_find(&mediator->gpus, config, mediator->worker_program);

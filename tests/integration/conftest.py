@@ -9,6 +9,7 @@ import tempfile
 
 import pytest
 
+import admin_host
 import mediator as harness
 from paths import ROOT
 
@@ -42,6 +43,22 @@ def new_mediator(directory):
 def mediator(new_mediator):
     """A mediator that runs, with the cpu backend and operations for tests."""
     return new_mediator().start()
+
+
+@pytest.fixture
+def host(directory):
+    """Where vgpu-admin runs: a directory for a registry, an xe, a mediator's socket."""
+    return admin_host.Host(directory)
+
+
+@pytest.fixture
+def registered(host):
+    """Two VMs, one in each pool."""
+    host.ok("register-vm", f"--vm-uuid={admin_host.UUID1}", "--name=web", "--pool=A")
+    host.ok(
+        "register-vm", f"--vm-uuid={admin_host.UUID2}", "--name=db", "--pool=B", "--priority=high"
+    )
+    return host
 
 
 @pytest.fixture(scope="session")

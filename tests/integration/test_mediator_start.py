@@ -395,9 +395,9 @@ def test_without_vms(mediator):
     """Everything that an operator can ask for is answered when there is nothing yet."""
     for method in mediator.call("help"):
         params = {"gpu": 0} if method in ("drain", "resume") else {}
-        if method == "cancel-job":
+        if method in ("cancel-job", "vm-set"):
             with pytest.raises(harness.Refusal):
-                mediator.call(method, job=1)
+                mediator.call(method, job=1, vm_uuid=harness.uuid_of(1), weight=2)
         else:
             mediator.call(method, **params)
     mediator.connect(mediator.add_vm()).works()
