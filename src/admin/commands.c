@@ -207,16 +207,22 @@ const struct command admin_commands[] = {
 
 enum admin_exit command_help(struct admin *admin)
 {
-	const struct command *command;
+	const struct command *command = NULL;
+	json_t *all;
 
-	if (!admin->argument) {
-		options_help(stdout);
-		return ADMIN_DONE;
+	if (admin->argument) {
+		command = options_find_command(admin->argument);
+		if (!command)
+			return admin_fail(admin, ADMIN_USAGE, "there is no command \"%s\"",
+			                  admin->argument);
+		if (!admin->json)
+			options_help_command(stdout, command);
+		return admin_answer(admin, options_describe(command));
 	}
-	command = options_find_command(admin->argument);
-	if (!command)
-		return admin_fail(admin, ADMIN_USAGE, "there is no command \"%s\"",
-		                  admin->argument);
-	options_help_command(stdout, command);
-	return ADMIN_DONE;
+	if (!admin->json)
+		options_help(stdout);
+	all = json_array();
+	for (command = admin_commands; command->name; command++)
+		json_array_append_new(all, options_describe(command));
+	return admin_answer(admin, json_pack("{s:o}", "commands", all));
 }

@@ -38,7 +38,8 @@ static enum admin_exit apply_one(struct admin *admin, const struct registry_vm *
 	}
 	json_object_set_new(row, "message", record_text(registry_message(admin->registry)));
 	json_array_append_new(outcome->failed, row);
-	return admin_fail_registry(admin, r);
+	return admin_fail(admin, admin_registry_status(r), "VM %s: %s", vm->stored_uuid,
+	                  registry_message(admin->registry));
 }
 
 static enum admin_exit outcome_answer(struct admin *admin, struct outcome *outcome,

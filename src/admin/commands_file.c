@@ -245,8 +245,10 @@ enum admin_exit command_import(struct admin *admin)
 	all = from_stdin ? json_loadf(stdin, JSON_REJECT_DUPLICATES, &error)
 	                 : json_load_file(admin->argument, JSON_REJECT_DUPLICATES, &error);
 	if (!all)
-		return admin_fail(admin, ADMIN_FAILED, "cannot read %s: line %d: %s",
-		                  admin->argument, error.line, error.text);
+		return error.line > 0
+		               ? admin_fail(admin, ADMIN_FAILED, "cannot read %s: line %d: %s",
+		                            admin->argument, error.line, error.text)
+		               : admin_fail(admin, ADMIN_FAILED, "%s", error.text);
 	if (!json_is_integer(json_object_get(all, "version")) ||
 	    json_integer_value(json_object_get(all, "version")) != EXPORT_VERSION)
 		return admin_fail(admin, ADMIN_FAILED, "%s is no export of version %d",

@@ -14,6 +14,9 @@
 	(OPTION_BIT(DB) | OPTION_BIT(ADMIN_SOCKET) | OPTION_BIT(JSON) | OPTION_BIT(XE_TIMEOUT) | \
 	 OPTION_BIT(HELP) | OPTION_BIT(VERSION))
 
+/* What getopt_long() returns for the first option; what is less is a character. */
+enum { OPTION_FIRST = 256 };
+
 struct option_row {
 	const char *name;
 	const char *argument; /* NULL = a flag */
@@ -115,11 +118,51 @@ void options_help_command(FILE *to, const struct command *command)
 	help_options(to, COMMON);
 }
 
+json_t *options_describe(const struct command *command)
+{
+	json_t *options = json_array();
+
+	for (int i = 0; i < OPTION_COUNT; i++) {
+		const struct option_row row = option_row(i);
+
+		if ((COMMON | command->options) & UINT64_C(1) << i)
+			json_array_append_new(options, json_pack("{s:s, s:s?, s:s}", "name",
+			                                         row.name, "argument", row.argument,
+			                                         "help", row.help));
+	}
+	return json_pack("{s:s, s:s, s:s?, s:s?, s:o}", "name", command->name, "summary",
+	                 command->summary, "details", command->details, "argument",
+	                 command->argument, "options", options);
+}
+
+/* ---- The command line ------------------------------------------------------------ */
+
+/* What getopt_long() did not like, the caller's to free; NULL without memory. */
+static char *complaint(const struct admin *admin, int found, const char *word)
+{
+	char *text;
+	int length;
+
+	if (found == ':')
+		length = asprintf(&text, "%s needs a value", word);
+	else if (optopt >= OPTION_FIRST)
+		length = asprintf(&text, "--%s takes no value",
+		                  options_name((enum option_id)(optopt - OPTION_FIRST)));
+	else
+		length = asprintf(&text, "%s%s is no option%s%s", optopt ? "-" : "",
+		                  optopt ? (char[]){(char)optopt, '\0'} : word,
+		                  admin->command ? " of " : "",
+		                  admin->command ? admin->command->name : "");
+	return length < 0 ? NULL : text;
+}
+
 /* Reads the options of @mask up to the first argument (@stop) or all; false is a usage error. */
 static bool scan(struct admin *admin, int argc, char **argv, uint64_t mask, bool stop)
 {
+	CLEANUP(freep) char *wrong = NULL;
 	struct option rows[OPTION_COUNT + 1];
 	int count = 0, found;
+	bool right = true;
 
 	memset(rows, 0, sizeof(rows));
 	for (int i = 0; i < OPTION_COUNT; i++) {
@@ -129,17 +172,26 @@ static bool scan(struct admin *admin, int argc, char **argv, uint64_t mask, bool
 			rows[count++] = (struct option){.name = row.name,
 			                                .has_arg = row.argument ? required_argument
 			                                                        : no_argument,
-			                                .val = i + 256};
+			                                .val = i + OPTION_FIRST};
 	}
 	optind = 0;
-	while ((found = getopt_long(argc, argv, stop ? "+h" : "h", rows, NULL)) != -1) {
+	opterr = 0;
+	/* To the end in any case: --json may come after what is wrong. */
+	while ((found = getopt_long(argc, argv, stop ? "+:h" : ":h", rows, NULL)) != -1) {
 		if (found == 'h')
-			found = OPTION_HELP + 256;
-		if (found == '?')
-			return false;
-		admin->values[found - 256] = optarg ? optarg : "";
+			found = OPTION_HELP + OPTION_FIRST;
+		if (found != '?' && found != ':') {
+			admin->values[found - OPTION_FIRST] = optarg ? optarg : "";
+			continue;
+		}
+		if (right)
+			wrong = complaint(admin, found, argv[optind - 1]);
+		right = false;
 	}
-	return true;
+	admin->json = admin_given(admin, OPTION_JSON);
+	if (!right)
+		admin_fail(admin, ADMIN_USAGE, "%s", wrong ? wrong : "out of memory");
+	return right;
 }
 
 static bool usage(struct admin *admin, enum admin_exit *status, const char *hint)
@@ -165,6 +217,20 @@ static bool said_enough(const struct admin *admin)
 		return true;
 	}
 	return false;
+}
+
+static void fail_needs(struct admin *admin)
+{
+	char list[256] = "";
+	size_t used = 0;
+
+	for (int i = 0; i < OPTION_COUNT; i++) {
+		if (admin->command->needs & UINT64_C(1) << i && used < sizeof(list))
+			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s--%s",
+			                         used ? ", " : "", options_name((enum option_id)i));
+	}
+	admin_fail(admin, ADMIN_USAGE, "%s needs %s%s", admin->command->name,
+	           strchr(list, ',') ? "one of " : "", list);
 }
 
 /* What the command's row demands; reports and returns false when it is not there. */
@@ -194,8 +260,7 @@ static bool command_check(struct admin *admin, int argc, char **argv)
 		return false;
 	}
 	if (command->needs && !(given & command->needs)) {
-		admin_fail(admin, ADMIN_USAGE, "%s needs one of these:", command->name);
-		help_options(stderr, command->needs);
+		fail_needs(admin);
 		return false;
 	}
 	if (!admin_given(admin, OPTION_POOL))
@@ -220,15 +285,13 @@ bool options_read(struct admin *admin, int argc, char **argv, enum admin_exit *s
 	if (!admin->command) {
 		if (said_enough(admin))
 			return false;
-		options_help(stderr);
-		*status = ADMIN_USAGE;
+		if (!admin->json)
+			options_help(stderr);
+		*status = admin_fail(admin, ADMIN_USAGE, "which command?");
 		return false;
 	}
-	/* The name of the program stays in front, for getopt's own messages. */
-	argv[first] = argv[0];
 	if (!scan(admin, argc - first, argv + first, COMMON | admin->command->options, false))
 		return usage(admin, status, admin->command->name);
-	admin->json = admin_given(admin, OPTION_JSON);
 	if (said_enough(admin))
 		return false;
 	if (!command_check(admin, argc - first, argv + first))

@@ -19,6 +19,9 @@ const char *options_name(enum option_id option);
 void options_help(FILE *to);
 void options_help_command(FILE *to, const struct command *command);
 
+/* The same as JSON; the caller owns the result. */
+json_t *options_describe(const struct command *command);
+
 /* The command of that name, or NULL. */
 const struct command *options_find_command(const char *name);
 

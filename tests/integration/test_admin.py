@@ -65,6 +65,31 @@ def test_global_options_stand_anywhere(host):
     assert host.ok("--version").startswith("vgpu-admin ")
 
 
+@pytest.mark.parametrize("arguments,said", [
+    (["--json"], "which command"), (["--json", "nonsense"], 'no command "nonsense"'),
+    (["--nonsense", "--json"], "--nonsense is no option"),
+    (["list-vms", "--nonsense=1", "-x", "--json"], "--nonsense=1 is no option of list-vms"),
+    (["list-vms", "-x", "--json"], "-x is no option of list-vms"),
+    (["--json", "set-weight", "--all", "--weight"], "--weight needs a value"),
+    (["--json", "set-weight", "--all=1"], "--all takes no value"),
+    (["--json", "set-rate-limit", "--all"], "one of --rate, --burst, --queue-depth, --gpu-seconds"),
+    (["--json", "show-vm", "surplus"], 'takes no argument "surplus"')])
+def test_usage_errors_are_json_too(host, arguments, said):
+    done = host.run(*arguments)
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["exit_status"] == 2 and said in error["message"]
+    assert said in done.stderr.decode()
+
+
+def test_help_is_json_too(host):
+    told = {command["name"]: command for command in host.json("help")["commands"]}
+    assert list(told) == commands()
+    assert told["set-weight"] == host.json("help", "set-weight")
+    assert {"name": "weight", "argument": "W", "help": "its share of the GPU, 1.00 to 100.00"} in \
+        told["set-weight"]["options"]
+
+
 def test_errors_are_json_too(host):
     done = host.run("--json", "show-vm", f"--vm-uuid={UUID1}")
     assert done.returncode == 3

@@ -77,6 +77,60 @@ def test_live_views(host, mediator, command, key, words):
     assert len(host.ok(command).splitlines()) == 1
 
 
+# What each command needs besides its name, to do something.
+ARGUMENTS = {
+    "help": [], "scan-vms": [], "register-vm": [f"--vm-uuid={UUID3}", "--name=x"],
+    "show-vm": [f"--vm-uuid={UUID1}"], "update-vm": [f"--vm-uuid={UUID1}", "--name=y"],
+    "remove-vm": [f"--vm-uuid={UUID3}"], "set-pool": ["--all", "--pool=A"],
+    "set-priority": ["--pool=A", "--priority=low"],
+    "set-vm-id": [f"--vm-uuid={UUID1}", "--vm-id=9"], "set-weight": ["--all", "--weight=2"],
+    "set-rate-limit": ["--all", "--rate=2"], "set-timeout": ["--pool=B", "--timeout=50"],
+    "set-memory-quota": ["--all", "--memory-quota=5"], "quarantine-vm": ["--pool=A"],
+    "clear-quarantine": ["--all"], "unquarantine-vm": ["--all"], "show-pool": ["--pool=B"],
+    "set-enabled": ["--pool=A", "--enabled=yes"], "drain": ["--gpu=0"], "resume": ["--gpu=0"],
+    "cancel-job": ["--job=8"], "metrics": ["--prometheus"], "show-weights": ["--verbose"],
+}
+
+
+def test_every_command_answers_in_json(registered, mediator):
+    """One JSON value on standard output, whatever the command says to people."""
+    registered.xe([])
+    mediator.answers["drain"] = mediator.answers["resume"] = {"index": 0, "health": "ok"}
+    registered.ok("export", registered.path / "export.json")
+    commands = [command["name"] for command in registered.json("help")["commands"]]
+    for name in commands:
+        arguments = [registered.path / "export.json"] if name == "import" else ARGUMENTS.get(name, [])
+        done = registered.run("--json", name, *arguments)
+        assert done.returncode == 0 or name == "check", (name, done.stderr)
+        assert isinstance(json.loads(done.stdout), dict), name
+        assert registered.run(name, *arguments, "--json", "--nonsense").returncode == 2
+
+
+@pytest.mark.parametrize("command,selects", [
+    ("set-pool", False), ("set-priority", True), ("set-weight", True), ("set-rate-limit", True),
+    ("set-memory-quota", True), ("quarantine-vm", True), ("clear-quarantine", True)])
+def test_many_with_one_that_fails(registered, mediator, command, selects):
+    """Of all, or of a pool, what can be done is; what failed is named, and that is exit 1."""
+    registered.ok("register-vm", f"--vm-uuid={UUID3}", "--name=third", "--pool=A")
+    registered.ok("quarantine-vm", "--all")
+    registered.sql("CREATE TRIGGER no BEFORE UPDATE ON vms WHEN new.vm_uuid = '" + UUID1 + "' "
+                   "BEGIN SELECT RAISE(ABORT, 'not this one'); END")
+    options = [a for a in ARGUMENTS[command] if not a.startswith(("--all", "--pool"))]
+    if command == "quarantine-vm":
+        options = ["--reason=another"]
+    choices = ["--all", "--pool=A"] if selects else ["--all"]
+    for choice in choices:
+        if command == "set-pool":
+            options = ["--pool=B"]
+        done = registered.run("--json", command, choice, *options)
+        assert done.returncode == 1, (choice, done.stdout)
+        answer = json.loads(done.stdout)
+        assert [vm["vm_uuid"] for vm in answer["failed"]] == [UUID1]
+        assert f"VM {UUID1}: ".encode() in done.stderr
+        assert UUID3 in [vm["vm_uuid"] for vm in answer["changed"]]
+        assert "not this one" in answer["failed"][0]["message"] and answer["mediator"] == "reloaded"
+
+
 def test_why_a_gpu_is_not_well(host, mediator):
     gpu, = mediator.answers["health"]["gpus"]
     gpu["reasons"] = [{"message": "too \x1b hot", "remedy": "check the fans"}]
