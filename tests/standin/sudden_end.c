@@ -9,8 +9,6 @@
  *                                  KILL-th call from the moment that this was written is
  *                                  not made any more, 0 = none; the first FULL writes find
  *                                  no space
- *
- * Each call that is counted is a line of PATH.trace.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -51,19 +49,6 @@ static bool read_plan(unsigned long *kill_at, unsigned long *full)
 	return true;
 }
 
-static void trace(const char *call, const char *path)
-{
-	char name[PATH_MAX];
-	int fd;
-
-	snprintf(name, sizeof(name), "%s.trace", getenv("VGPU_SUDDEN_END_PLAN"));
-	fd = open(name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return;
-	dprintf(fd, "%s %s\n", call, path);
-	close(fd);
-}
-
 static bool is_registry(const char *path)
 {
 	const char *registry = getenv("VGPU_SUDDEN_END_REGISTRY");
@@ -74,7 +59,7 @@ static bool is_registry(const char *path)
 }
 
 /* Before each call. Returns whether a write is to find no space. */
-static bool reach(const char *call, const char *path, bool is_write)
+static bool reach(const char *path, bool is_write)
 {
 	unsigned long kill_at, full;
 
@@ -82,11 +67,10 @@ static bool reach(const char *call, const char *path, bool is_write)
 		return false;
 	if (++calls == kill_at)
 		kill(getpid(), SIGKILL);
-	trace(call, path);
 	return is_write && ++writes <= full;
 }
 
-static bool reach_fd(const char *call, int fd, bool is_write)
+static bool reach_fd(int fd, bool is_write)
 {
 	char name[32], path[PATH_MAX];
 	int before = errno;
@@ -96,7 +80,7 @@ static bool reach_fd(const char *call, int fd, bool is_write)
 	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
 	length = readlink(name, path, sizeof(path) - 1);
 	path[length < 0 ? 0 : length] = '\0';
-	full = length > 0 && reach(call, path, is_write);
+	full = length > 0 && reach(path, is_write);
 	errno = before;
 	return full;
 }
@@ -114,7 +98,7 @@ ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset)
 {
 	ssize_t (*function)(int, const void *, size_t, off64_t) = next("pwrite64");
 
-	if (reach_fd("write", fd, true)) {
+	if (reach_fd(fd, true)) {
 		errno = ENOSPC;
 		return -1;
 	}
@@ -125,7 +109,7 @@ int ftruncate64(int fd, off64_t length)
 {
 	int (*function)(int, off64_t) = next("ftruncate64");
 
-	reach_fd("truncate", fd, false);
+	reach_fd(fd, false);
 	return function(fd, length);
 }
 
@@ -133,7 +117,7 @@ int fsync(int fd)
 {
 	int (*function)(int) = next("fsync");
 
-	reach_fd("sync", fd, false);
+	reach_fd(fd, false);
 	return function(fd);
 }
 
@@ -141,7 +125,7 @@ int fdatasync(int fd)
 {
 	int (*function)(int) = next("fdatasync");
 
-	reach_fd("sync", fd, false);
+	reach_fd(fd, false);
 	return function(fd);
 }
 
@@ -149,6 +133,6 @@ int unlink(const char *path)
 {
 	int (*function)(const char *) = next("unlink");
 
-	reach("unlink", path, false);
+	reach(path, false);
 	return function(path);
 }
