@@ -85,6 +85,7 @@ struct admin {
 	json_t *result; /* what --json prints */
 	bool changed;   /* the mediator is to be told */
 	bool failed;    /* an error was reported */
+	bool useless;   /* the registry as a whole fails: to ask for more makes no sense */
 };
 
 static inline void json_freep(json_t **json)

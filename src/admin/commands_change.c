@@ -26,11 +26,11 @@ static json_t *outcome_row(const struct registry_vm *vm)
 	                 record_text(vm->name));
 }
 
-static enum admin_exit apply_one(struct admin *admin, const struct registry_vm *vm,
-                                 vm_action action, const void *context, struct outcome *outcome)
+/* @r is what came of it. */
+static enum admin_exit outcome_add(struct admin *admin, const struct registry_vm *vm, int r,
+                                   struct outcome *outcome)
 {
 	json_t *row = outcome_row(vm);
-	int r = action(admin, vm->stored_uuid, context);
 
 	if (r == 0) {
 		json_array_append_new(outcome->changed, row);
@@ -70,7 +70,12 @@ static enum admin_exit apply_all(struct admin *admin, const struct registry_vms 
 	if (r != 0)
 		return admin_fail_registry(admin, r);
 	for (size_t i = 0; i < vms->count; i++) {
-		status = apply_one(admin, &vms->items[i], action, context, &outcome);
+		r = action(admin, vms->items[i].stored_uuid, context);
+		if (registry_failed_whole(r)) {
+			registry_batch_end(admin->registry, false);
+			return admin_fail_registry(admin, r);
+		}
+		status = outcome_add(admin, &vms->items[i], r, &outcome);
 		if (status != ADMIN_DONE)
 			worst = vms->count == 1 ? status : ADMIN_FAILED;
 	}

@@ -17,6 +17,8 @@
 /* That of the registry when last something was added to what an export holds. */
 enum { EXPORT_VERSION = 3 };
 
+#define EXPORT_FORMAT (JSON_INDENT(2) | JSON_REAL_PRECISION(15))
+
 static int pools_to_json(struct admin *admin, json_t *pools)
 {
 	struct registry_pools list;
@@ -59,26 +61,35 @@ enum admin_exit command_backup(struct admin *admin)
 
 /* ---- Export ---------------------------------------------------------------------- */
 
-static enum admin_exit export_write(struct admin *admin, const json_t *all)
+/* Complete and on the disk, or not there at all. */
+static enum admin_exit export_to_file(struct admin *admin, const json_t *all)
 {
-	FILE *to = stdout;
+	int fd = open(admin->argument, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	FILE *to = fd >= 0 ? fdopen(fd, "w") : NULL;
 	bool failed;
 
-	if (admin->argument) {
-		int fd = open(admin->argument, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (!to)
+		return admin_fail(admin, ADMIN_FAILED, "cannot create %s: %s%s", admin->argument,
+		                  strerror(errno),
+		                  errno == EEXIST ? "; it is not overwritten: name another" : "");
+	failed = json_dumpf(all, to, EXPORT_FORMAT) < 0 || fputc('\n', to) == EOF ||
+	         fflush(to) != 0 || fsync(fd) < 0;
+	if (failed)
+		admin_fail(admin, ADMIN_FAILED, "cannot write %s: %s; nothing is left of it",
+		           admin->argument, strerror(errno));
+	fclose(to);
+	if (failed)
+		unlink(admin->argument);
+	return failed ? ADMIN_FAILED : ADMIN_DONE;
+}
 
-		to = fd >= 0 ? fdopen(fd, "w") : NULL;
-		if (!to)
-			return admin_fail(admin, ADMIN_FAILED, "cannot create %s: %s",
-			                  admin->argument, strerror(errno));
-	}
-	failed = json_dumpf(all, to, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) < 0 ||
-	         fputc('\n', to) == EOF || fflush(to) != 0;
-	if (admin->argument)
-		failed = fsync(fileno(to)) < 0 || fclose(to) != 0 || failed;
-	return failed ? admin_fail(admin, ADMIN_FAILED, "cannot write the export: %s",
-	                           strerror(errno))
-	              : ADMIN_DONE;
+static enum admin_exit export_to_stdout(struct admin *admin, const json_t *all)
+{
+	if (json_dumpf(all, stdout, EXPORT_FORMAT) < 0 || fputc('\n', stdout) == EOF ||
+	    fflush(stdout) != 0)
+		return admin_fail(admin, ADMIN_FAILED, "cannot write the export: %s",
+		                  strerror(errno));
+	return ADMIN_DONE;
 }
 
 enum admin_exit command_export(struct admin *admin)
@@ -106,7 +117,7 @@ enum admin_exit command_export(struct admin *admin)
 		else
 			json_array_append_new(rows, record_vm(&vms.items[i]));
 	}
-	written = export_write(admin, all);
+	written = admin->argument ? export_to_file(admin, all) : export_to_stdout(admin, all);
 	/* The export itself is JSON already. */
 	json_decref(admin->result);
 	admin->result = NULL;
@@ -202,6 +213,8 @@ static enum admin_exit import_rows(struct admin *admin, const json_t *rows,
 		status = one(admin, row);
 		if (status != ADMIN_DONE)
 			worst = status;
+		if (admin->useless)
+			break;
 	}
 	return worst;
 }

@@ -5,7 +5,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <locale.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -102,6 +102,7 @@ enum admin_exit admin_registry_status(int code)
 
 enum admin_exit admin_fail_registry(struct admin *admin, int code)
 {
+	admin->useless |= registry_failed_whole(code);
 	return admin_fail(admin, admin_registry_status(code), "%s",
 	                  registry_message(admin->registry));
 }
@@ -244,6 +245,8 @@ int main(int argc, char **argv)
 	};
 	enum admin_exit status;
 
+	/* A limit on the size of files is an error like any other. */
+	signal(SIGXFSZ, SIG_IGN);
 	if (options_read(&admin, argc, argv, &status) && settings_check(&admin, &status))
 		status = admin.command->run(&admin);
 	return (int)finish(&admin, status);

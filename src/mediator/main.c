@@ -192,6 +192,8 @@ int main(int argc, char **argv)
 	if (options.exit_status < 0) {
 		log_init("vgpu-mediator", (enum log_level)config.log_level);
 		signal(SIGPIPE, SIG_IGN);
+		/* A limit on the size of files is the registry's error like any other. */
+		signal(SIGXFSZ, SIG_IGN);
 		raise_descriptor_limit();
 		options.exit_status = run(&config, &options.source);
 	}

@@ -186,3 +186,11 @@ int copy_before_upgrade(struct registry *registry, int64_t version, char **out)
 	                     "no free name for a backup beside %s; move old backups away",
 	                     registry->path);
 }
+
+void copy_remove(char **name)
+{
+	if (*name)
+		unlink(*name);
+	free(*name);
+	*name = NULL;
+}

@@ -191,6 +191,14 @@ int registry_batch_end(struct registry *registry, bool keep)
 	return transaction_commit(registry, "change");
 }
 
+bool registry_failed_whole(int code)
+{
+	return code == REGISTRY_E_LOCKED || code == REGISTRY_E_CORRUPT ||
+	       code == REGISTRY_E_NOT_A_DATABASE || code == REGISTRY_E_READ_ONLY ||
+	       code == REGISTRY_E_DENIED || code == REGISTRY_E_DISK_FULL || code == REGISTRY_E_IO ||
+	       code == -ENOMEM;
+}
+
 /* ---- Checks ---------------------------------------------------------------------- */
 
 /* A row with a bad value is that row's problem; this is about the file. */
@@ -261,7 +269,9 @@ static int path_check(struct registry *registry)
 		                               "registry %s is no regular file; check the path",
 		                               registry->path);
 	if (errno != ENOENT && errno != ENOTDIR)
-		return registry_fail(registry, REGISTRY_E_DENIED, "cannot open registry %s: %s",
+		return registry_fail(registry, REGISTRY_E_DENIED,
+		                     "cannot open registry %s: %s; check the path, and owner and "
+		                     "mode of its directories",
 		                     registry->path, strerror(errno));
 	directory = dirname(copy);
 	if (stat(directory, &found) < 0 || !S_ISDIR(found.st_mode))

@@ -48,6 +48,7 @@ enum {
 	REGISTRY_E_READ_ONLY,      /* the file or its file system cannot be written */
 	REGISTRY_E_DENIED,         /* the file cannot be opened */
 	REGISTRY_E_DISK_FULL,      /* no space left; nothing was changed */
+	REGISTRY_E_IO,             /* the disk or a limit on file sizes refused; likewise */
 	REGISTRY_E_REPLACED,       /* the file at the path is another one now: open again */
 };
 
@@ -110,6 +111,9 @@ int registry_backup(struct registry *registry, const char *path);
  */
 int registry_batch_begin(struct registry *registry);
 int registry_batch_end(struct registry *registry, bool keep);
+
+/* Is @code about the file and not about what was asked for, so that asking for more is useless? */
+bool registry_failed_whole(int code);
 
 /* "0f2a..." in canonical form: 36 lower-case characters. */
 bool registry_uuid_valid(const char *text);

@@ -473,6 +473,10 @@ int schema_upgrade(struct registry *registry)
 		r = copy_before_upgrade(registry, version, &registry->upgrade_backup);
 	if (r == 0 && state != SCHEMA_STATE_CURRENT)
 		r = upgrade_tables(registry, &inspection, state == SCHEMA_STATE_EMPTY);
+	/* The file is as it was. A service that is started again and again must not fill the disk.
+	 */
+	if (r != 0)
+		copy_remove(&registry->upgrade_backup);
 	r = registry_change_end(registry, "upgrade", r);
 	if (r == 0)
 		r = registry_run(registry, "upgrade", "PRAGMA legacy_alter_table = OFF", "");

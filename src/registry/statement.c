@@ -31,12 +31,15 @@ static const struct {
 	{SQLITE_NOTADB, REGISTRY_E_NOT_A_DATABASE,
          "it is no SQLite database; check the path, or move it away and restore a backup"},
 	{SQLITE_READONLY, REGISTRY_E_READ_ONLY,
-         "the file or its file system is read-only; make it writable"},
+         "the file, its directory or its file system is read-only; make it writable"},
 	{SQLITE_FULL, REGISTRY_E_DISK_FULL,
          "the disk is full and nothing was changed; free some space and try again"},
 	{SQLITE_CANTOPEN, REGISTRY_E_DENIED,
          "the file, or the journal beside it, cannot be opened; check owner and mode of both "
          "the file and its directory"},
+	{SQLITE_IOERR, REGISTRY_E_IO,
+         "the disk, or a limit on the size of files (ulimit -f), does not take it; nothing was "
+         "changed; the kernel's log may say why"},
 	{SQLITE_PERM, REGISTRY_E_DENIED, "permission denied; check owner and mode"},
 	{SQLITE_NOMEM, -ENOMEM, "out of memory"},
 };

@@ -5,6 +5,7 @@ the middle of an upgrade, opened by many at once. Driven through vgpu-admin."""
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sqlite3
@@ -349,3 +350,118 @@ def test_a_directory_that_cannot_be_read(directory):
     assert backup.returncode == 0 and rows(directory / "copy.db") == rows(path)
     for said in (done.stderr, backup.stderr):
         assert b"cannot be synced (Permission denied)" in said and b"memory" not in said
+
+
+def small_files(size):
+    """For subprocess: no file may grow beyond that, and nobody has asked for a signal."""
+    return {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))}
+
+
+def test_a_limit_on_file_sizes(directory):
+    """As where a disk is full: an error that says so, nothing changed, nothing left half."""
+    path = directory / "vgpu.db"
+    old_file(path, 3000)
+    assert admin(path, *CHANGE).returncode == 0
+    for file in backups(path):
+        file.unlink()
+    before, content = rows(path), path.read_bytes()
+    limit = small_files(64 * 1024)
+    done = admin(path, "set-priority", "--all", "--priority=high", **limit)
+    assert done.returncode == 1
+    assert b"limit on the size of files" in done.stderr and str(path).encode() in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and done.stdout == b""
+    assert rows(path) == before and path.read_bytes() == content
+    for command, name in (("backup", "copy.db"), ("export", "all.json")):
+        done = admin(path, command, directory / name, **limit)
+        assert done.returncode == 1
+        assert b"limit on the size of files" in done.stderr or b"File too large" in done.stderr
+    assert admin(path, "export", directory / "all.json").returncode == 0
+    done = admin(path, "import", directory / "all.json", **limit)
+    assert done.returncode == 1 and b"nothing was imported" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert sorted(file.name for file in directory.iterdir()) == ["all.json", "vgpu.db"]
+
+
+def test_an_upgrade_that_fails_leaves_nothing(directory):
+    """However often it is tried: the file is as it was, and no copies of it pile up."""
+    path = directory / "vgpu.db"
+    old_file(path, 10, TRIAL)
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE vms_upgraded (taken)")
+    db.close()
+    content = path.read_bytes()
+    for _ in range(3):
+        done = admin(path, *CHANGE)
+        assert done.returncode == 1 and b"vms_upgraded" in done.stderr
+        assert path.read_bytes() == content
+        assert [file.name for file in directory.iterdir()] == ["vgpu.db"]
+
+
+ODD_NAMES = ["it's \"q\"\n\t", "x" * 1000, b"\xff\xfe bad", "", None, b"a\0b", "'; DROP TABLE vms; --"]
+EXTRAS = """
+CREATE TABLE log (what TEXT);
+CREATE TABLE notes (vm TEXT REFERENCES vms(vm_uuid), text TEXT);
+INSERT INTO notes SELECT vm_uuid, vm_name FROM vms;
+CREATE VIEW heavy AS SELECT vm_name, weight FROM vms WHERE weight > 3;
+CREATE TRIGGER born AFTER INSERT ON vms BEGIN INSERT INTO log VALUES ('born ' || new.vm_id); END;
+CREATE TRIGGER stays BEFORE DELETE ON vms BEGIN SELECT RAISE(ABORT, 'no'); END;
+CREATE TRIGGER shift AFTER UPDATE ON pools BEGIN INSERT INTO log VALUES ('pool'); END;
+CREATE TRIGGER by_view INSTEAD OF UPDATE ON heavy BEGIN
+  UPDATE vms SET weight = new.weight WHERE vm_name = old.vm_name; END;
+CREATE UNIQUE INDEX of_own ON vms(vm_name, vm_id);
+CREATE INDEX of_some ON vms(weight) WHERE weight > 3;
+"""
+OWN = ", owner TEXT COLLATE NOCASE DEFAULT 'nobody', rack INTEGER NOT NULL DEFAULT 7"
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
+@pytest.mark.parametrize("further", [OWN, TRIAL + OWN,
+                                     TRIAL.replace("weight INTEGER", "weight TEXT") + OWN,
+                                     TRIAL.replace("weight INTEGER", "weight REAL") + OWN],
+                         ids=["phase2", "trial", "trial-text", "trial-real"])
+def test_an_upgrade_keeps_what_others_put_there(directory, further, encoding):
+    """Rows with odd names, columns, indexes, triggers, views and tables of somebody else."""
+    path = directory / "vgpu.db"
+    db = sqlite3.connect(path)
+    db.execute(f"PRAGMA encoding = '{encoding}'")
+    db.executescript(SCHEMA.format(further=further))
+    for number, name in enumerate(ODD_NAMES, 1):
+        text = name.encode() if isinstance(name, str) else name
+        db.execute("INSERT INTO vms (vm_id, vm_uuid, vm_name, owner) VALUES (?, ?, CAST(? AS TEXT), ?)",
+                   (number, uuid(number), text, f"owner {number}"))
+    db.executescript(EXTRAS if "weight" in further else EXTRAS.replace("weight", "priority"))
+    db.close()
+    same = ("vm_id, vm_uuid, typeof(vm_name), hex(vm_name), pool_id, priority, created_at, "
+            "updated_at, owner, rack")
+
+    def held(file):
+        db = sqlite3.connect(file)
+        found = [db.execute(f"SELECT {same} FROM vms ORDER BY vm_id").fetchall(),
+                 db.execute("SELECT vm, hex(text) FROM notes ORDER BY vm").fetchall(),
+                 db.execute("SELECT * FROM log").fetchall(),
+                 set(db.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND "
+                                "name IN ('log', 'notes', 'heavy', 'born', 'stays', 'shift', 'by_view',"
+                                " 'of_own', 'of_some', 'idx_vm_uuid', 'idx_vm_pool')"))]
+        db.close()
+        return found
+
+    before = held(path)
+    assert len(before[3]) == 11
+    done = admin(path, "set-vm-id", f"--vm-uuid={uuid(1)}", "--vm-id=1")
+    assert done.returncode == 0, done.stderr
+    backup, = backups(path)
+    after = held(path)
+    # That change has touched the time of its row, as it should.
+    assert [row[:7] + row[8:] for row in after[0]] == [row[:7] + row[8:] for row in before[0]]
+    assert after[1:] == before[1:] and held(backup) == before
+    assert (version(path), version(backup)) == (4, 0)
+    # They still do what they did.
+    done = admin(path, "register-vm", f"--vm-uuid={uuid(99)}", "--name=new")
+    assert done.returncode == 0, done.stderr
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT * FROM log").fetchall() == [("born 8",)]
+    assert db.execute("SELECT owner, rack, weight FROM vms WHERE vm_id = 8").fetchall() == \
+        [("nobody", 7, 1.0)]
+    db.close()
+    done = admin(path, "remove-vm", f"--vm-uuid={uuid(99)}")
+    assert done.returncode == 1 and uuid(99).encode() in done.stderr
