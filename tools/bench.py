@@ -69,6 +69,15 @@ def native(programs):
     return json.loads(done.stdout)
 
 
+def scheduler(programs):
+    """What a decision costs, and how fast scenarios are played."""
+    done = subprocess.run([str(programs / "vgpu-sim"), "--pick-cost", "--json"],
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise host.HostError(f"vgpu-sim ended with {done.returncode}: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
 def workers_cpu(programs, mediator, socket):
     """The one processor that workers are bound to (the cpu backend's device), or None."""
     load(programs, [socket], 1)
@@ -131,11 +140,13 @@ def measure(arguments):
         with Relay(programs, mediator.directory / "relay", max(VM_COUNTS), cpu) as relay:
             trips = round_trips(programs, relay, sockets, arguments.seconds, arguments.rounds)
         memory = idle_memory(programs, mediator, sockets)
+    progress("decisions of the scheduler")
+    decisions = scheduler(programs)
     progress("native launches")
     result = {"machine": host.describe_machine(), "backend": status["mediator"]["backend"],
               "device": status["gpus"][0]["name"], "seconds": arguments.seconds,
               "rounds": arguments.rounds, "transport": "socket", "round_trips": trips,
-              "memory": memory, "native": native(programs)}
+              "memory": memory, "scheduler": decisions, "native": native(programs)}
     progress("")
     return result
 
@@ -166,6 +177,12 @@ def print_result(result):
           f"(PSS {memory['mediator_pss_kib'] / 1024:.1f}), "
           f"each worker RSS {memory['worker_rss_kib'] / 1024:.1f} MiB "
           f"(PSS {memory['worker_pss_kib'] / 1024:.1f})")
+
+    decisions = "; ".join(f"{row['vms']} VMs {row['ns'] / 1000:.2f} us (at worst "
+                          f"{row['worst_ns'] / 1000:.2f})" for row in
+                          result["scheduler"]["decisions"])
+    print(f"One decision of the scheduler: {decisions}")
+    print(f"Simulator: {result['scheduler']['simulated_jobs_per_s'] / 1e6:.2f} million jobs a second")
 
 
 def verdict(result):

@@ -59,7 +59,7 @@ static struct features draw_features(struct sim_random *random)
 		.two_gpus = one_in(random, 2),
 		.moves = one_in(random, 2),
 		.faults = one_in(random, 3),
-		.hangs = one_in(random, 3),
+		.hangs = one_in(random, 2),
 		.deaths = one_in(random, 3),
 		.drains = one_in(random, 3),
 		.quarantines = one_in(random, 3),
@@ -127,7 +127,9 @@ static void draw_rules(struct scenario_rules *rules, struct sim_random *random,
 	struct core_config *core = &rules->core;
 
 	rules->worker_reap_ns = between(random, 1, 100) * NS_PER_MS;
-	core->job_timeout_ns = between(random, 50, 1000) * NS_PER_MS;
+	/* A short limit is less than the usual one only where that is over a second. */
+	core->job_timeout_ns = one_in(random, 3) ? between(random, 1000, 3000) * NS_PER_MS
+	                                         : between(random, 50, 1000) * NS_PER_MS;
 	core->max_queue_per_vm = one_in(random, 4) ? (uint32_t)between(random, 1, 8) : 1024;
 	if (features->odd_config)
 		draw_sched(&core->sched, random);
@@ -192,8 +194,8 @@ static void draw_vm(struct scenario *scenario, struct sim_random *random,
 		vm->settings.job_timeout_ms = between(random, 10, 300);
 	if (features->faults && one_in(random, 4))
 		vm->fault_every = (uint32_t)log_between(random, 2, 200);
-	if (features->hangs && one_in(random, 8))
-		vm->hang_every = (uint32_t)log_between(random, 10, 500);
+	if (features->hangs && one_in(random, 4))
+		vm->hang_every = (uint32_t)log_between(random, 1, 200);
 	if (one_in(random, 20))
 		vm->malformed_every = (uint32_t)between(random, 2, 20);
 	if (features->limits)

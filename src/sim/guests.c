@@ -152,7 +152,7 @@ static void count_answer(struct world *world, uint32_t number, const struct sim_
 {
 	struct world_vm_result *result = &world->result->vms[number];
 
-	if (!world->warm)
+	if (!world->warm || world->settling)
 		return;
 	if (code == VGPU_CODE_OK) {
 		result->done++;

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/cost.h"
 #include "sim/options.h"
-#include "sim/pick_cost.h"
 #include "sim/proof.h"
 #include "sim/report.h"
 #include "sim/watch.h"
@@ -72,6 +72,7 @@ static int play_seed(const struct options *options, const struct scenario *scena
 	/* The bounds are promises of the rule. */
 	if (options->watch && policy == &sim_policies[0])
 		watch_run(options->watch, &how);
+	how.settle = options->check;
 	r = world_run(&result, scenario, &how);
 	if (r < 0) {
 		fprintf(stderr, "vgpu-sim: %s: %s\n", scenario->name, strerror(-r));
@@ -156,7 +157,7 @@ static int play_files(struct options *options)
 static int do_as_asked(struct options *options)
 {
 	if (options->pick_cost)
-		return pick_cost_report(stdout);
+		return cost_report(stdout, options->json);
 	if (options->show)
 		return proof_show(stdout, (uint64_t)options->seed);
 	if (options->random || options->decisions)

@@ -40,7 +40,8 @@ static const struct row rows[] = {
          "goes on with random scenarios until the scheduler has decided D times"},
 	{"show", KIND_SWITCH, AT(show), NULL, "prints the first random scenario instead"},
 	{"pick-cost", KIND_SWITCH, AT(pick_cost), NULL,
-         "measures what a decision costs with 10 to 10,000 VMs"},
+         "measures what a decision costs with 10 to 10,000 VMs, and how many jobs a second are"
+         " played"},
 	{"help", KIND_SWITCH, AT(help), NULL, "this"},
 	{"version", KIND_SWITCH, AT(version), NULL, "the version"},
 };

@@ -18,15 +18,12 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Sorts in place; 0 where there is nothing. */
-static int64_t quantile_ns(int64_t *values, uint32_t count, double q)
+/* Of sorted values; 0 where there is nothing. */
+static int64_t quantile_ns(const int64_t *values, uint32_t count, double q)
 {
 	uint32_t at = (uint32_t)ceil(q * count);
 
-	if (count == 0)
-		return 0;
-	qsort(values, count, sizeof(*values), by_value);
-	return values[at ? at - 1 : 0];
+	return count ? values[at ? at - 1 : 0] : 0;
 }
 
 static double percent(double part, double whole)
@@ -55,13 +52,13 @@ static bool some_wait_counts(const struct scenario *scenario)
 }
 
 static void summarize_waits(struct report_summary *out, const struct scenario *scenario,
-                            struct world_result *result)
+                            const struct world_result *result)
 {
 	bool some = some_wait_counts(scenario);
 
 	out->least_waits = UINT32_MAX;
 	for (uint32_t i = 0; i < scenario->vm_count; i++) {
-		struct world_vm_result *vm = &result->vms[i];
+		const struct world_vm_result *vm = &result->vms[i];
 
 		if (some ? scenario->vms[i].counts != COUNTS_WAIT
 		         : scenario->vms[i].counts == COUNTS_NOTHING)
@@ -93,8 +90,10 @@ void report_summarize(struct report_summary *out, const struct scenario *scenari
 
 	*out = (struct report_summary){.least_percent = 100, .seeds = 1};
 	for (uint32_t i = 0; i < scenario->vm_count; i++) {
-		const struct world_vm_result *vm = &result->vms[i];
+		struct world_vm_result *vm = &result->vms[i];
 
+		if (vm->wait_count)
+			qsort(vm->waits_ns, vm->wait_count, sizeof(*vm->waits_ns), by_value);
 		out->busy_percent += percent((double)vm->useful_ns, all_ns);
 		if (scenario->vms[i].counts != COUNTS_NOTHING)
 			out->failed_jobs += (double)vm->failed;
@@ -195,7 +194,7 @@ static double phi(const struct scenario_vm *vm)
 	return (double)core_claim(&vm->settings) / 100;
 }
 
-void report_vms(FILE *to, const struct scenario *scenario, struct world_result *result)
+void report_vms(FILE *to, const struct scenario *scenario, const struct world_result *result)
 {
 	double elapsed_ns = (double)result->elapsed_ns;
 
@@ -203,7 +202,7 @@ void report_vms(FILE *to, const struct scenario *scenario, struct world_result *
 	        "charged%", "gpu%", "useful%", "jobs", "refused", "failed", "wait-p50", "wait-p99");
 	for (uint32_t i = 0; i < scenario->vm_count; i++) {
 		const struct scenario_vm *what = &scenario->vms[i];
-		struct world_vm_result *vm = &result->vms[i];
+		const struct world_vm_result *vm = &result->vms[i];
 
 		fprintf(to,
 		        "  %-16s %7.2f %8.2f %8.2f %8.2f %8.2f %9" PRIu64 " %7" PRIu64 " %7" PRIu64
@@ -219,7 +218,7 @@ void report_vms(FILE *to, const struct scenario *scenario, struct world_result *
 
 /* ---- JSON ------------------------------------------------------------------------------ */
 
-static json_t *json_vm(const struct scenario_vm *what, struct world_vm_result *vm)
+static json_t *json_vm(const struct scenario_vm *what, const struct world_vm_result *vm)
 {
 	return json_pack("{s:s, s:f, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "vm",
 	                 what->name, "phi", phi(what), "counts", counts_names[what->counts],
@@ -233,7 +232,7 @@ static json_t *json_vm(const struct scenario_vm *what, struct world_vm_result *v
 }
 
 json_t *report_json(const struct scenario *scenario, const char *policy,
-                    const struct report_summary *summary, struct world_result *result)
+                    const struct report_summary *summary, const struct world_result *result)
 {
 	json_t *object =
 		json_pack("{s:s, s:s, s:f, s:I, s:I}", "scenario", scenario->name, "policy", policy,

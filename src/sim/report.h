@@ -45,12 +45,12 @@ void report_line(FILE *to, const struct scenario *scenario, const char *policy,
 int report_expect(FILE *to, const struct scenario *scenario, const struct sim_policy *policy,
                   const struct report_summary *summary);
 
-/* One line a VM. */
-void report_vms(FILE *to, const struct scenario *scenario, struct world_result *result);
+/* One line a VM; after report_summarize(). */
+void report_vms(FILE *to, const struct scenario *scenario, const struct world_result *result);
 
 /* All of it as an object, or NULL without memory; the caller owns it. */
 json_t *report_json(const struct scenario *scenario, const char *policy,
-                    const struct report_summary *summary, struct world_result *result);
+                    const struct report_summary *summary, const struct world_result *result);
 
 /* GPU time by VM over time, as a stacked area. */
 void report_svg(FILE *to, const struct scenario *scenario, const char *policy,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* See pick_cost.h. */
-#include "sim/pick_cost.h"
+/* See cost.h. */
+#include "sim/cost.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -10,6 +11,7 @@
 #include "base/util.h"
 #include "core/core.h"
 #include "sim/random.h"
+#include "sim/world.h"
 
 enum { DECISIONS = 200000, LOOKS = 2000, JOB_MAX_NS = 20 * 1000 * 1000 };
 
@@ -128,17 +130,56 @@ static int64_t measure_worst(uint32_t count)
 	return r < 0 ? r : started_ns / LOOKS;
 }
 
-int pick_cost_report(FILE *to)
+/* Eight VMs with jobs of 100 us. Returns jobs played in a second, or a negative errno. */
+static int64_t measure_simulator(void)
+{
+	CLEANUP(freep) struct scenario *scenario = malloc(sizeof(*scenario));
+	const struct world_options options = {.policy = &sim_policies[0]};
+	struct world_result result;
+	int64_t started_ns;
+	int64_t jobs;
+	int r;
+
+	if (!scenario)
+		return -ENOMEM;
+	scenario_init(scenario);
+	scenario->duration_ns = 120 * NS_PER_SEC;
+	scenario->vm_count = 8;
+	for (uint32_t i = 0; i < scenario->vm_count; i++) {
+		scenario_vm_init(&scenario->vms[i]);
+		scenario->vms[i].length_ns = 100 * NS_PER_US;
+	}
+	started_ns = processor_time_ns();
+	r = world_run(&result, scenario, &options);
+	if (r < 0)
+		return r;
+	jobs = (int64_t)result.sent * NS_PER_SEC / (processor_time_ns() - started_ns);
+	world_result_fini(&result);
+	return jobs;
+}
+
+int cost_report(FILE *to, bool json)
 {
 	static const uint32_t counts[] = {10, 100, 1000, 10000};
+	int64_t jobs;
 
+	fputs(json ? "{\"decisions\": [" : "", to);
 	for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
 		int64_t ns = measure(counts[i]), worst_ns = measure_worst(counts[i]);
 
 		if (ns < 0 || worst_ns < 0)
 			return (int)min_i64(ns, worst_ns);
-		fprintf(to, "%6u VMs: %5lld ns a decision, %6lld ns at worst\n", counts[i],
-		        (long long)ns, (long long)worst_ns);
+		fprintf(to,
+		        json ? "%s{\"vms\": %u, \"ns\": %" PRId64 ", \"worst_ns\": %" PRId64 "}"
+		             : "%s%6u VMs: %5" PRId64 " ns a decision, %6" PRId64 " ns at worst\n",
+		        json && i ? ", " : "", counts[i], ns, worst_ns);
 	}
+	jobs = measure_simulator();
+	if (jobs < 0)
+		return (int)jobs;
+	fprintf(to,
+	        json ? "], \"simulated_jobs_per_s\": %" PRId64 "}\n"
+	             : "simulator: %" PRId64 " jobs a second\n",
+	        jobs);
 	return 0;
 }
