@@ -199,11 +199,13 @@ static void write_gpu(FILE *to, const json_t *gpu)
 	const json_t *item;
 	size_t i;
 
-	json_array_foreach (json_object_get(gpu, "reasons"), i, item)
+	json_array_foreach (json_object_get(gpu, "reasons"), i, item) {
 		write_reason(to, item);
+	}
 	write_readings(to, gpu);
-	json_array_foreach (json_object_get(gpu, "processes"), i, item)
+	json_array_foreach (json_object_get(gpu, "processes"), i, item) {
 		write_process(to, item);
+	}
 }
 
 void health_print(const json_t *gpus)
