@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "admin/table.h"
 #include "admin/text.h"
 #include "base/util.h"
 
@@ -146,8 +147,14 @@ static void begin_line(FILE *to, const char *heading)
 
 static void write_reason(FILE *to, const json_t *reason)
 {
+	char age[32];
+
 	begin_line(to, "Why");
 	write_text(to, json_object_get(reason, "message"));
+	if (known(reason, "age_s")) {
+		table_format_seconds(age, sizeof(age), number(reason, "age_s"));
+		fprintf(to, ", for %s", age);
+	}
 	fputs("; ", to);
 	write_text(to, json_object_get(reason, "remedy"));
 	fputc('\n', to);

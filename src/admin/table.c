@@ -24,7 +24,7 @@ static void format_us(char *to, size_t size, double us)
 		snprintf(to, size, "%.2f s", us / 1e6);
 }
 
-static void format_seconds(char *to, size_t size, double seconds)
+void table_format_seconds(char *to, size_t size, double seconds)
 {
 	int64_t whole = (int64_t)seconds;
 
@@ -69,7 +69,7 @@ static void format_number(char *to, size_t size, enum column_format format, doub
 		snprintf(to, size, "%.3f", value);
 		break;
 	case COLUMN_SECONDS:
-		format_seconds(to, size, value);
+		table_format_seconds(to, size, value);
 		break;
 	case COLUMN_TIME:
 		format_time(to, size, value);

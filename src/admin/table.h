@@ -30,6 +30,9 @@ struct column {
 	enum column_format format;
 };
 
+/* A duration in the unit that fits, as COLUMN_SECONDS has it. */
+void table_format_seconds(char *to, size_t size, double seconds);
+
 /* @columns ends with a NULL key. A missing or null member is written "-". */
 void table_print(FILE *to, const json_t *rows, const struct column *columns);
 

@@ -7,6 +7,7 @@ second here. What is checked is what an operator sees and what jobs meet.
 import contextlib
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -373,11 +374,13 @@ def test_health_as_people_read_it(new_story):
     def lines():
         text = subprocess.run([ADMIN, "--admin-socket", story.mediator.admin_path, "health"],
                               check=True, capture_output=True, text=True).stdout
+        text = re.sub(r", for [0-9.]+ s; ", ", for a while; ", text)
         return [line.strip() for line in text.split("GPU 0:\n", 1)[1].splitlines()]
 
     expected = [
-        "Why        drained by alice; vgpu-admin resume gives it back; it is not reset meanwhile",
-        "Why        Xid 48: memory error that ECC cannot correct; "
+        "Why        drained by alice, for a while; "
+        "vgpu-admin resume gives it back; it is not reset meanwhile",
+        "Why        Xid 48: memory error that ECC cannot correct, for a while; "
         "reset the GPU (nvidia-smi --gpu-reset) once it is drained",
         "Service    drained, no work on it; reset: left to the operator",
         "NVML       up",
@@ -569,12 +572,17 @@ def test_no_work_while_an_old_reset_command_hangs_in_the_driver(new_mediator):
 
 def test_a_drain_by_hand_outlives_kill_9(new_story):
     story = new_story()
+    before = time.time()
     story.mediator.call("drain", by="alice")
+    after = time.time()
     for _ in range(2):
         story.kill_and_start()
         assert story.gpu()["health"] == "draining"
+        asked = time.time()
         [reason] = [r for r in story.gpu()["reasons"] if r["code"] == "by_hand"]
         assert reason["message"] == "drained by alice"
+        # Since when, to the second.
+        assert asked - after - 1 <= reason["age_s"] <= time.time() - before + 1
         assert story.refused()
     story.mediator.call("resume")
     story.kill_and_start()
