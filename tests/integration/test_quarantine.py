@@ -25,6 +25,13 @@ def history(mediator, uuid):
         ).fetchall()
 
 
+def died(mediator, uuid):
+    """The row of a FAULT on the cpu backend; a sanitizer may make another signal of it."""
+    detail = history(mediator, uuid)[0][2]
+    assert detail in ("signal 11", "signal 4")
+    return ("worker_death", 1, detail, None)
+
+
 def faults_of(mediator, uuid):
     """[(kind, points)] of its faults."""
     return [row[:2] for row in history(mediator, uuid) if row[0] in FAULT_KINDS]
@@ -65,7 +72,7 @@ def test_nine_faults_quarantine_and_the_tenth_job_is_refused(mediator):
         fault(device)
     assert device.call(wire.OP_NOP).type == wire.MSG_QUARANTINED
     assert stored(mediator, uuid) == (1, 9)
-    assert history(mediator, uuid) == [("worker_death", 1, "signal 11", None)] * 9 + [
+    assert history(mediator, uuid) == [died(mediator, uuid)] * 9 + [
         ("quarantined", 0, "9 points within 3600 s", "vgpu-mediator")
     ]
     mediator.connect(other).works()
@@ -174,7 +181,7 @@ def test_registry_locked_while_quarantine_is_stored(new_mediator):
         registry.rollback()
     harness.wait_for(lambda: stored(mediator, uuid) == (1, 1), "the quarantine in the registry")
     assert history(mediator, uuid) == [
-        ("worker_death", 1, "signal 11", None),
+        died(mediator, uuid),
         ("quarantined", 0, "1 points within 3600 s", "vgpu-mediator"),
     ]
 
