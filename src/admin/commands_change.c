@@ -48,9 +48,10 @@ static enum admin_exit outcome_answer(struct admin *admin, struct outcome *outco
 	json_t *row;
 	size_t i;
 
-	json_array_foreach (outcome->changed, i, row)
+	json_array_foreach (outcome->changed, i, row) {
 		admin_say(admin, "VM %s: %s", json_string_value(json_object_get(row, "vm_uuid")),
 		          done);
+	}
 	if (json_array_size(outcome->changed) == 0 && json_array_size(outcome->failed) == 0)
 		admin_say(admin, "no VM is registered there: nothing to do");
 	return admin_answer(admin, json_pack("{s:O, s:O}", "changed", outcome->changed, "failed",

@@ -120,7 +120,8 @@ enum admin_exit admin_open_existing(struct admin *admin)
 enum admin_exit admin_open(struct admin *admin, enum registry_mode mode)
 {
 	const struct registry_options options = {.mode = mode};
-	const struct registry_options fresh = {.mode = REGISTRY_WRITE};
+	const struct registry_options fresh = {.mode = REGISTRY_WRITE,
+	                                       .stands_for = admin->db_path};
 	struct registry_error why = {.text = "out of memory"};
 	int r;
 

@@ -262,6 +262,10 @@ static int path_check(struct registry *registry)
 
 	if (!copy)
 		return -ENOMEM;
+	/* To SQLite that would be a file without a name, gone when it is closed. */
+	if (!*copy)
+		return registry_fail(registry, REGISTRY_E_NOT_A_DATABASE,
+		                     "the path of the registry is empty; say which file it is");
 	if (stat(registry->path, &found) == 0)
 		return S_ISREG(found.st_mode)
 		               ? 0
@@ -316,7 +320,8 @@ static int open_file(struct registry *registry)
 		return r;
 	if (registry->mode == REGISTRY_WRITE)
 		flags |= SQLITE_OPEN_CREATE;
-	code = sqlite3_open_v2(registry->path, &registry->db, flags, NULL);
+	code = sqlite3_open_v2(registry->in_memory ? ":memory:" : registry->path, &registry->db,
+	                       flags, NULL);
 	if (code != SQLITE_OK)
 		return registry_fail_sql(registry, code, "open");
 	sqlite3_busy_handler(registry->db, on_busy, registry);
@@ -357,7 +362,8 @@ int registry_open(struct registry **out, const char *path, const struct registry
 	registry->mode = options->mode;
 	registry->give_up_ns = options->give_up_ns;
 	registry->in_memory = strcmp(path, ":memory:") == 0;
-	registry->path = strdup(path);
+	registry->path =
+		strdup(registry->in_memory && options->stands_for ? options->stands_for : path);
 	if (!registry->path)
 		return -ENOMEM;
 	r = open_file(registry);

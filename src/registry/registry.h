@@ -65,6 +65,7 @@ enum registry_mode {
 
 struct registry_options {
 	enum registry_mode mode;
+	const char *stands_for; /* with ":memory:": the path that messages name, or NULL */
 	/*
 	 * Another process that has the file is waited for 5 s, but not beyond this time of
 	 * CLOCK_MONOTONIC, which another thread may change; NULL = no such time.

@@ -172,6 +172,9 @@ def test_reading_makes_no_file(host):
     assert host.json("list-vms")["vms"] == []
     assert b"there is no registry" in host.run("list-pools").stderr
     assert not host.db.exists()
+    assert str(host.db) in host.fails(3, "show-vm", f"--vm-uuid={UUID1}").splitlines()[-1]
+    for command in ("list-vms",), ("set-enabled", "--pool=A", "--enabled=no"):
+        assert "is empty" in host.fails(1, "--db=", *command)
     done = host.run("--db", host.path / "none" / "x.db", "list-vms")
     assert done.returncode == 1 and b"no directory" in done.stderr
 
