@@ -18,9 +18,10 @@ enum {
 const struct gpu_cause_info gpu_cause_infos[GPU_CAUSE_COUNT] = {
 	[GPU_CAUSE_BY_HAND] = {"by_hand", "drained by",
                                "vgpu-admin resume gives it back; it is not reset meanwhile", true},
-	[GPU_CAUSE_STUCK] = {"worker_stuck", "a worker there survives SIGKILL",
-                             "reset the GPU or restart the host; it is over when the worker ends",
-                             true},
+	[GPU_CAUSE_STUCK] =
+		{"worker_stuck", "a worker there survives SIGKILL",
+                 "reset the GPU or restart the host; it ends with the worker, or with resume",
+                 true},
 	[GPU_CAUSE_OLD_RESET] = {"reset_running", "a reset that nobody waits for still runs",
                                  "wait for its end; if it hangs in the driver, restart the host",
                                  false},
