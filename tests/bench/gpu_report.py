@@ -6,8 +6,8 @@ Each table is one of the measures below; each is robust by itself: a case that f
 a note and the others go on. Reports are written after every table, so that what was
 measured survives an end from outside.
 
-Run from a pack (tools/gpu-pack) or from the repository after tools/build. With --backend
-cpu the tables that make sense without a GPU can be tried out.
+Run it as run-report of a bundle (tools/bundle), or from the repository after tools/build.
+With --backend cpu the tables that make sense without a GPU can be tried out.
 """
 import argparse
 import json
@@ -24,7 +24,8 @@ import gpu_tables_limit
 import gpu_tables_share
 import host
 
-HERE = pathlib.Path(__file__).resolve().parent
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAMS = pathlib.Path(os.environ.get("VGPU_BUILD", _ROOT / "build")) / "bin"
 
 # Key: (what it measures, function, usual seconds with a GPU at --seconds-scale 1).
 TABLES = {
@@ -43,13 +44,6 @@ TABLES = {
 }
 WITHOUT_GPU = ("a", "b", "c", "d", "e", "f", "g", "i", "j", "k")
 
-
-def find_programs():
-    """bin/ of a pack, else of a build; with the libraries that a pack carries."""
-    beside = HERE.parent / "bin"
-    if (beside / "bench-gpu-load").exists():
-        return beside
-    return pathlib.Path(os.environ.get("VGPU_BUILD", HERE.parents[1] / "build")) / "bin"
 
 
 def use_libraries(programs):
@@ -105,7 +99,8 @@ def parse_arguments():
                         help="start nothing that would end later than S seconds from now")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("gpu-report"),
                         help="directory for report.md, report.json, mediator.log")
-    parser.add_argument("--programs", type=pathlib.Path, help="directory of the programs")
+    parser.add_argument("--programs", type=pathlib.Path, default=PROGRAMS,
+                        help="directory of the programs (default: the build's)")
     parser.add_argument("--no-mps", action="store_true", help="do not try MPS")
     return parser.parse_args()
 
@@ -117,7 +112,7 @@ def main():
             print(f"{key}  {seconds:4d} s  {what}")
         return
     host.terminate_on_signals()
-    programs = (arguments.programs or find_programs()).resolve()
+    programs = arguments.programs.resolve()
     use_libraries(programs)
     backend = choose_backend(arguments.backend, programs)
     keys = arguments.only.split(",") if arguments.only else (

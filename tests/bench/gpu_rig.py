@@ -22,8 +22,7 @@ import threading
 import time
 
 _HERE = pathlib.Path(__file__).resolve().parent
-# Beside us in a pack, else in the repository.
-sys.path.insert(0, str(_HERE if (_HERE / "host.py").exists() else _HERE.parents[1] / "tools"))
+sys.path.insert(0, str(_HERE.parents[1] / "tools"))
 import host  # noqa: E402
 
 EXIT_NO_GPU = 77

@@ -160,7 +160,8 @@ def parse_arguments():
     parser.add_argument("names", nargs="*", metavar="NAME",
                         help=f"{', '.join(STRESSES)} (default: all)")
     parser.add_argument("--backend", default="cpu", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--programs", type=pathlib.Path, help="directory of the programs")
+    parser.add_argument("--programs", type=pathlib.Path, default=gpu_report.PROGRAMS,
+                        help="directory of the programs (default: the build's)")
     parser.add_argument("--seconds-scale", type=float, default=1.0, metavar="X",
                         help="measure X times as long; the bounds are meant for 1")
     return parser.parse_args()
@@ -172,7 +173,7 @@ def main():
     if unknown:
         sys.exit(f"stress: no test {', '.join(unknown)}: there are {', '.join(STRESSES)}")
     host.terminate_on_signals()
-    programs = (arguments.programs or gpu_report.find_programs()).resolve()
+    programs = arguments.programs.resolve()
     gpu_report.use_libraries(programs)
     backend = gpu_report.choose_backend(arguments.backend, programs)
     print(f"{host.describe_machine()}; backend {backend}; load {os.getloadavg()[0]:.1f}")
