@@ -64,6 +64,34 @@ static int64_t points_of(const struct world *world, uint32_t number, enum core_f
 	return fault == CORE_FAULT_TIMEOUT ? config->timeout_points : config->fault_points;
 }
 
+/* Takes back the points of faults from @since_ns on; returns how many there were. */
+static int64_t take_back(struct audit_vm *vm, int64_t since_ns)
+{
+	int64_t points = 0;
+
+	while (vm->fault_count && vm->faults[vm->fault_count - 1].at_ns >= since_ns)
+		points += vm->faults[--vm->fault_count].points;
+	return points;
+}
+
+/* What those records say of the VM, one after the other. */
+static void replay(struct audit_vm *vm, const struct core_store *records, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const struct core_store *record = &records[i];
+
+		if (record->record == CORE_RECORD_FORGIVEN) {
+			take_back(vm, record->at_ns);
+			continue;
+		}
+		if (record->record == CORE_RECORD_RECOVERED)
+			vm->short_limit = false;
+		else if (record->points && record->fault == CORE_FAULT_TIMEOUT)
+			vm->short_limit = true;
+		remember(vm, record->at_ns, record->points);
+	}
+}
+
 /* ---- Records ---------------------------------------------------------------------------- */
 
 /* The same as the core must store, after what it must already. */
@@ -242,6 +270,8 @@ void audit_changed(struct world *world, uint32_t number)
 	audit->rare[RARE_CLEARED]++;
 	vm->short_limit = false;
 	vm->fault_count = 0;
+	/* What the registry has not heard of yet, it cannot have cleared. */
+	replay(vm, vm->owed, vm->owed_count);
 }
 
 static void forgive(struct world *world, uint32_t number, int64_t since_ns)
@@ -251,8 +281,7 @@ static void forgive(struct world *world, uint32_t number, int64_t since_ns)
 	struct core_store record = {.record = CORE_RECORD_FORGIVEN, .at_ns = since_ns};
 
 	forget(world, vm);
-	while (vm->fault_count && vm->faults[vm->fault_count - 1].at_ns >= since_ns)
-		record.points += vm->faults[--vm->fault_count].points;
+	record.points = take_back(vm, since_ns);
 	if (record.points == 0)
 		return;
 	record.quarantine = vm->condemned_ns >= since_ns;
@@ -277,14 +306,6 @@ void audit_restore(struct audit *audit, struct audit_vm *vm, const struct sim_vm
 {
 	vm->quarantined = registry->quarantined;
 	vm->condemned_ns = INT64_MIN;
-	for (uint32_t i = 0; i < registry->record_count; i++) {
-		const struct core_store *record = &registry->records[i];
-
-		if (record->record == CORE_RECORD_RECOVERED)
-			vm->short_limit = false;
-		else if (record->points && record->fault == CORE_FAULT_TIMEOUT)
-			vm->short_limit = true;
-		remember(vm, record->at_ns, record->points);
-	}
+	replay(vm, registry->records, registry->record_count);
 	audit->rare[RARE_RESTART_SHORT_LIMIT] += vm->short_limit;
 }
