@@ -51,6 +51,16 @@ static void look(struct world *world, uint32_t number)
 	due->turn_ns = max_i64(due->turn_ns, stats.sched.turn_bound_ns);
 }
 
+/* Whether the VM, as far as settled, is one of those that GPU @g was shared among. */
+static bool shares(const struct world *world, uint32_t number, uint32_t g)
+{
+	const struct stand *stand = &world->vms[number].due.stand;
+	enum counts counts = world->scenario->vms[number].counts;
+
+	return stand->present && stand->gpu == g &&
+	       (counts == COUNTS_SHARE || counts == COUNTS_EXCESS);
+}
+
 /* Deals out to those on GPU @g what they had since the last time. */
 static void settle_gpu(struct world *world, uint32_t g)
 {
@@ -60,8 +70,7 @@ static void settle_gpu(struct world *world, uint32_t g)
 	for (uint32_t i = 0; i < scenario->vm_count; i++) {
 		const struct due *due = &world->vms[i].due;
 
-		if (!due->stand.present || due->stand.gpu != g ||
-		    scenario->vms[i].counts != COUNTS_SHARE)
+		if (!shares(world, i, g))
 			continue;
 		charged_ns += due->charged_ns - due->settled_charged_ns;
 		occupied_ns += due->occupied_ns - due->settled_occupied_ns;
@@ -71,8 +80,7 @@ static void settle_gpu(struct world *world, uint32_t g)
 		struct due *due = &world->vms[i].due;
 		double part = (double)due->stand.claim / (double)claims;
 
-		if (!due->stand.present || due->stand.gpu != g ||
-		    scenario->vms[i].counts != COUNTS_SHARE)
+		if (!shares(world, i, g))
 			continue;
 		due->due_charged_ns += part * (double)charged_ns;
 		due->due_occupied_ns += part * (double)occupied_ns;

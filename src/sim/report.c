@@ -51,6 +51,12 @@ static bool some_wait_counts(const struct scenario *scenario)
 	return false;
 }
 
+/* Whether it matters how the VM's own jobs fare. */
+static bool jobs_count(const struct scenario_vm *what)
+{
+	return what->counts == COUNTS_SHARE || what->counts == COUNTS_WAIT;
+}
+
 static void summarize_waits(struct report_summary *out, const struct scenario *scenario,
                             const struct world_result *result)
 {
@@ -61,7 +67,7 @@ static void summarize_waits(struct report_summary *out, const struct scenario *s
 		const struct world_vm_result *vm = &result->vms[i];
 
 		if (some ? scenario->vms[i].counts != COUNTS_WAIT
-		         : scenario->vms[i].counts == COUNTS_NOTHING)
+		         : !jobs_count(&scenario->vms[i]))
 			continue;
 		out->least_waits = (uint32_t)min_u64(out->least_waits, vm->wait_count);
 		out->wait_p50_ms =
@@ -83,6 +89,16 @@ static void summarize_share(struct report_summary *out, const struct world_vm_re
 	out->least_percent = fmin(out->least_percent, percent((double)vm->useful_ns, elapsed_ns));
 }
 
+/* A policy that knows no turns is measured by the quantum. */
+static void summarize_excess(struct report_summary *out, const struct scenario *scenario,
+                             const struct world_vm_result *vm)
+{
+	int64_t turn_ns = max_i64(vm->turn_ns, scenario->rules.core.sched.quantum_ns);
+	double excess_ns = (double)vm->charged_ns - vm->due_charged_ns;
+
+	out->excess_turns = fmax(out->excess_turns, excess_ns / (double)turn_ns);
+}
+
 void report_summarize(struct report_summary *out, const struct scenario *scenario,
                       struct world_result *result)
 {
@@ -95,8 +111,10 @@ void report_summarize(struct report_summary *out, const struct scenario *scenari
 		if (vm->wait_count)
 			qsort(vm->waits_ns, vm->wait_count, sizeof(*vm->waits_ns), by_value);
 		out->busy_percent += percent((double)vm->useful_ns, all_ns);
-		if (scenario->vms[i].counts != COUNTS_NOTHING)
+		if (jobs_count(&scenario->vms[i]))
 			out->failed_jobs += (double)vm->failed;
+		if (scenario->vms[i].counts == COUNTS_EXCESS)
+			summarize_excess(out, scenario, vm);
 		if (scenario->vms[i].counts != COUNTS_SHARE)
 			continue;
 		out->kept_percent += percent((double)vm->useful_ns, all_ns);
@@ -121,6 +139,7 @@ void report_worst(struct report_summary *worst, const struct report_summary *oth
 	worst->least_percent = fmin(worst->least_percent, other->least_percent);
 	worst->share_error_percent = fmax(worst->share_error_percent, other->share_error_percent);
 	worst->gpu_error_percent = fmax(worst->gpu_error_percent, other->gpu_error_percent);
+	worst->excess_turns = fmax(worst->excess_turns, other->excess_turns);
 	worst->failed_jobs = fmax(worst->failed_jobs, other->failed_jobs);
 	worst->wait_p50_ms = fmax(worst->wait_p50_ms, other->wait_p50_ms);
 	worst->wait_p99_ms = fmax(worst->wait_p99_ms, other->wait_p99_ms);

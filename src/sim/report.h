@@ -18,6 +18,7 @@ struct report_summary {
 	double share_error_percent; /* worst charge against what was due, in percent of that */
 	double gpu_error_percent;   /* the same of GPU time */
 	double least_percent;       /* of a GPU, the least useful time of a VM that shares */
+	double excess_turns;        /* most beyond what was due, of those of whom that counts */
 	double failed_jobs;         /* of VMs that count; refused ones are none */
 	double wait_p50_ms;         /* of the worst VM whose wait counts; of any where none does */
 	double wait_p99_ms;

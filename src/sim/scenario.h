@@ -34,7 +34,8 @@ enum load {
 
 /* What of a VM is compared with what should be. */
 enum counts {
-	COUNTS_SHARE,   /* how much it gets, beside others of that kind */
+	COUNTS_SHARE,   /* how much it gets, beside others that share */
+	COUNTS_EXCESS,  /* the same, but only what it gets beyond its part */
 	COUNTS_WAIT,    /* how long its jobs wait */
 	COUNTS_NOTHING, /* it is there for the others' sake */
 	COUNTS_COUNT,
@@ -124,6 +125,7 @@ struct scenario_range {
 struct scenario_expect {
 	struct scenario_range busy_percent, kept_percent;
 	struct scenario_range share_error_percent, gpu_error_percent, least_percent;
+	struct scenario_range excess_turns;
 	struct scenario_range failed_jobs;
 	struct scenario_range wait_p50_ms, wait_p99_ms, wait_max_ms;
 };

@@ -87,6 +87,7 @@ const char *const load_names[LOAD_COUNT] = {
 
 const char *const counts_names[COUNTS_COUNT] = {
 	[COUNTS_SHARE] = "share",
+	[COUNTS_EXCESS] = "excess",
 	[COUNTS_WAIT] = "wait",
 	[COUNTS_NOTHING] = "nothing",
 };
@@ -120,6 +121,7 @@ const struct expect_row expect_rows[] = {
 	EXPECT("share-error-percent", share_error_percent, false),
 	EXPECT("gpu-error-percent", gpu_error_percent, false),
 	EXPECT("least-percent", least_percent, false),
+	EXPECT("excess-turns", excess_turns, false),
 	EXPECT("failed-jobs", failed_jobs, false),
 	EXPECT("wait-p50-ms", wait_p50_ms, true),
 	EXPECT("wait-p99-ms", wait_p99_ms, true),

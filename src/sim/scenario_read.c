@@ -312,7 +312,7 @@ static void set_counts(struct reader *reader, struct scenario_vm *vm, const char
 	int counts = find_name(counts_names, COUNTS_COUNT, value);
 
 	if (counts < 0)
-		complain(reader, "counts = %s: must be share, wait or nothing", value);
+		complain(reader, "counts = %s: must be share, excess, wait or nothing", value);
 	else
 		vm->counts = (enum counts)counts;
 }

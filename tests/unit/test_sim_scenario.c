@@ -193,7 +193,7 @@ static const struct {
 	{"[a]\nno-such-key = 1\n", "no such key of a VM"},
 	{"[scenario]\nno-such-key = 1\n[a]\n", "no such key of [scenario]"},
 	{"[a]\nload = sometimes\n", "backlogged, closed, periodic or poisson"},
-	{"[a]\ncounts = yes\n", "share, wait or nothing"},
+	{"[a]\ncounts = yes\n", "share, excess, wait or nothing"},
 	{"[a]\npriority = 9\n", "low, medium or high"},
 	{"[a]\npool = 700\n", "A or B"},
 	{"[a]\ncount = 65\n", "from 1 to 64"},
