@@ -66,8 +66,7 @@ static void summarize_waits(struct report_summary *out, const struct scenario *s
 	for (uint32_t i = 0; i < scenario->vm_count; i++) {
 		const struct world_vm_result *vm = &result->vms[i];
 
-		if (some ? scenario->vms[i].counts != COUNTS_WAIT
-		         : !jobs_count(&scenario->vms[i]))
+		if (some ? scenario->vms[i].counts != COUNTS_WAIT : !jobs_count(&scenario->vms[i]))
 			continue;
 		out->least_waits = (uint32_t)min_u64(out->least_waits, vm->wait_count);
 		out->wait_p50_ms =

@@ -8,6 +8,7 @@ Behaves well until it has said READY; then does WHAT, which is one of the functi
 
 import socket
 import sys
+import time
 
 import wire
 
@@ -67,10 +68,21 @@ def exaggerates(sock):
         sock.send(done(packet.job, LARGE))
 
 
+def flatters(sock):
+    """Every job takes what its parameter says, and took no time at all."""
+    ready(sock)
+    for packet in jobs(sock):
+        time.sleep(wire.decode_request(packet.payload).params[0] / 1e6)
+        sock.send(done(packet.job, 0))
+
+
+HOSTILE = (invents, repeats, complains, boasts, exaggerates, flatters)
+
+
 def main():
     what, arguments = sys.argv[1], sys.argv[2:]
     fd = int(arguments[arguments.index("--fd") + 1])
-    {f.__name__: f for f in (invents, repeats, complains, boasts, exaggerates)}[what](socket.socket(fileno=fd))
+    {f.__name__: f for f in HOSTILE}[what](socket.socket(fileno=fd))
 
 
 try:
