@@ -204,6 +204,18 @@ static void two_gpus(struct world *world)
 	world_open(world);
 }
 
+static void test_what_a_vm_may_claim(void **state UNUSED)
+{
+	struct vm_settings settings = vm_settings_default;
+
+	assert_int_equal(core_claim(&settings), 200);
+	settings.priority = VGPU_PRIORITY_LOW;
+	assert_int_equal(core_claim(&settings), 100);
+	settings.weight_hundredths = 10000;
+	settings.priority = VGPU_PRIORITY_HIGH;
+	assert_int_equal(core_claim(&settings), 40000);
+}
+
 static void test_vms_spread_by_weight(void **state)
 {
 	struct world *world = *state;
@@ -564,6 +576,7 @@ int main(void)
 		OPEN(test_removal_with_a_hang),
 		OPEN(test_stale_events),
 		OPEN(test_a_job_of_another_vm),
+		cmocka_unit_test(test_what_a_vm_may_claim),
 		CLOSED(test_vms_spread_by_weight),
 		CLOSED(test_a_vm_moves),
 		CLOSED(test_a_pool_moves),

@@ -423,6 +423,32 @@ static void test_waits_for_a_vm_that_comes_back_at_once(void **state UNUSED)
 	script_end(&script);
 }
 
+/* One job of VM 0, of 100 us, comes @pause_ns after its last answer and is sent at once. */
+static void script_job_after(struct script *script, int64_t pause_ns)
+{
+	at(script, script->now_ns + pause_ns);
+	script_queue(script, 0, 1);
+	assert_int_equal(script_next(script), 0);
+	at(script, script->now_ns + 100 * US);
+	script_done(script, 0);
+	assert_int_equal(script_next(script), -1);
+}
+
+static void test_who_comes_late_twice_is_waited_for_no_more(void **state UNUSED)
+{
+	struct script script;
+
+	script_start(&script, 1, 2);
+	for (int i = 0; i < 10; i++)
+		script_job_after(&script, 60 * US);
+	script_job_after(&script, 10 * MS);
+	script_job_after(&script, 10 * MS);
+	script_queue(&script, 1, 1);
+	assert_int_equal(script_next(&script), 1);
+	script_done(&script, 1);
+	script_end(&script);
+}
+
 static void test_drained_vm_gets_no_turn(void **state UNUSED)
 {
 	struct script script;
@@ -537,6 +563,7 @@ int main(void)
 		cmocka_unit_test(test_weight_change_keeps_what_is_owed),
 		cmocka_unit_test(test_move_takes_the_lag_along),
 		cmocka_unit_test(test_waits_for_a_vm_that_comes_back_at_once),
+		cmocka_unit_test(test_who_comes_late_twice_is_waited_for_no_more),
 		cmocka_unit_test(test_drained_vm_gets_no_turn),
 		cmocka_unit_test(test_hang_is_thinned),
 		cmocka_unit_test(test_hang_is_thinned_in_time),
