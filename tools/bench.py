@@ -20,6 +20,8 @@ import host
 VM_COUNTS = (1, 8, 64)
 RATIO_AIM = 1.5
 MEDIATOR_AIM_MIB = 16
+DECISION_AIM_NS = 5000  # with the most VMs that are measured
+SIMULATED_AIM = 1e6     # jobs a second
 EXIT_NO_GPU = 77
 
 
@@ -195,6 +197,12 @@ def verdict(result):
           + (f"missed with {', '.join(missed)}" if missed else "met in every row"))
     print(f"Aim, mediator under {MEDIATOR_AIM_MIB} MiB: "
           f"{'met' if mib < MEDIATOR_AIM_MIB else 'missed'} ({mib:.1f})")
+    most = result["scheduler"]["decisions"][-1]
+    print(f"Aim, a decision under {DECISION_AIM_NS / 1000:g} us with {most['vms']} VMs: "
+          f"{'met' if most['ns'] < DECISION_AIM_NS else 'missed'} ({most['ns'] / 1000:.2f})")
+    jobs = result["scheduler"]["simulated_jobs_per_s"]
+    print(f"Aim, {SIMULATED_AIM / 1e6:g} million simulated jobs a second: "
+          f"{'met' if jobs >= SIMULATED_AIM else 'missed'} ({jobs / 1e6:.2f})")
 
 
 def parse_arguments():
