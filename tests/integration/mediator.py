@@ -55,14 +55,15 @@ def uuid_of(number):
 
 
 def wait_for(condition, what, limit_s=LIMIT_S):
-    """Asks until the answer is true, and returns it."""
+    """Asks until the answer is true, and returns it. @what: a text, or gives one at the end."""
     deadline = time.monotonic() + limit_s
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {limit_s} s in vain for: {what}")
+            text = what() if callable(what) else what
+            raise AssertionError(f"waited {limit_s} s in vain for: {text}")
         time.sleep(0.01)
 
 

@@ -24,6 +24,9 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 BUSY_GPU_RESET = 3
 SETTINGS = {"backend": "cuda", "nvml_poll_ms": 100}
+STATES = ("ok", "degraded", "unknown", "draining", "failed")
+# Reasons that the log tells in other words: of people, workers and old resets; the beginning.
+UNTOLD = ("by_hand", "worker_stuck", "reset_running", "no_readings")
 
 
 class Story:
@@ -63,10 +66,37 @@ class Story:
         return [reason["code"] for reason in self.gpu()["reasons"]]
 
     def state_becomes(self, state):
-        harness.wait_for(lambda: self.gpu()["health"] == state, f"state {state}: {self.gpu()}")
+        """And health, the log and the metrics agree on it."""
+        harness.wait_for(lambda: self.told() == state, lambda: f"state {state}: {self.gpu()}")
+
+    def told(self):
+        """The state that health tells, unless the metrics tell another; its reasons are in the log."""
+        gpu = self.gpu()
+        states = {
+            re.search('state="([a-z]+)"', line)[1]: int(line.rsplit(" ", 1)[1])
+            for line in self.mediator.call("show-metrics")["text"].splitlines()
+            if line.startswith("vgpu_gpu_health{") and gpu["uuid"] in line
+        }
+        if states != {state: int(state == gpu["health"]) for state in STATES}:
+            return None
+        log = self.mediator.log()
+        for reason in gpu["reasons"]:
+            if reason["code"] not in UNTOLD:
+                line = f"warning: GPU 0 ({gpu['uuid']}): {reason['message']}; {reason['remedy']}"
+                assert line in log, f"not in the log: {line}"
+        return gpu["health"]
+
+    def says_over(self, message):
+        """What was wrong is over, and the log says so, too."""
+        self.mediator.says(f"info: GPU 0 ({self.gpu()['uuid']}): over: {message}")
 
     def xid_counted(self, number):
+        """And told, and in the metrics."""
         harness.wait_for(lambda: self.gpu()["xids"].get(str(number)), f"Xid {number}")
+        assert f"GPU 0: Xid {number}: " in self.mediator.log()
+        uuid = self.gpu()["uuid"]
+        line = f'vgpu_gpu_xid_errors_total{{gpu_uuid="{uuid}",xid="{number}"}} 1\n'
+        assert line in self.mediator.call("show-metrics")["text"]
 
     def refused(self):
         answer = self.device.call(wire.OP_NOP)
@@ -83,10 +113,17 @@ def test_overheating_and_recovery(new_story):
     story.tell("temperature 99")
     story.state_becomes("degraded")
     assert story.codes() == ["temperature"]
+    story.mediator.says("as hot as it may get: 99 degrees Celsius; check fans and air flow")
+    assert metric(story.mediator, "vgpu_gpu_temperature_celsius") == 99
     story.device.works()
+    # Not yet cool enough.
+    story.tell("temperature 86")
+    harness.wait_for(lambda: story.gpu()["temperature_c"] == 86, "the reading")
+    assert story.codes() == ["temperature"]
     story.tell("temperature 60")
     story.state_becomes("ok")
     assert story.codes() == []
+    story.says_over("the GPU is as hot as it may get: 99 degrees Celsius")
 
 
 def test_row_remap_pending(new_story):
@@ -94,8 +131,14 @@ def test_row_remap_pending(new_story):
     story.tell("rows_pending 1")
     story.state_becomes("degraded")
     [reason] = story.gpu()["reasons"]
+    assert reason["code"] == "row_remap_pending"
     assert "reset" in reason["remedy"]
     story.device.works()
+    # Somebody resets it, and there is nothing that waits for it any more.
+    story.tell("reset")
+    story.state_becomes("ok")
+    story.says_over("bad rows of memory wait for a reset to be remapped")
+    assert metric(story.mediator, "vgpu_gpu_resets_total") == 1
 
 
 @pytest.mark.parametrize("xid", [13, 31, 43, 45])
@@ -110,6 +153,8 @@ def test_a_contained_memory_error_degrades(new_story):
     story = new_story()
     story.tell("xid 94")
     story.state_becomes("degraded")
+    story.xid_counted(94)
+    assert story.codes() == ["xid_contained"]
     story.device.works()
 
 
@@ -118,10 +163,12 @@ def test_a_fatal_xid_drains_and_a_fresh_context_is_verified(new_story, xid):
     story = new_story()
     before = story.mediator.workers()[0]["pid"]
     story.tell(f"xid {xid}")
-    story.mediator.says(f"Xid {xid}")
+    story.mediator.says("reset the GPU (nvidia-smi --gpu-reset) once it is drained")
     story.mediator.says("is drained")
-    story.mediator.says("a fresh context works")
+    story.mediator.says("not reset, but a fresh context works: back in service")
     story.state_becomes("ok")
+    story.xid_counted(xid)
+    story.says_over(f"Xid {xid}: ")
     story.device.works()
     assert story.mediator.workers()[0]["pid"] != before
     assert not harness.alive(before)
@@ -173,6 +220,7 @@ def test_gpu_lost_and_back(new_story):
     assert metric(story.mediator, "vgpu_gpu_resets_total") == 0
     story.tell("back")
     story.state_becomes("ok")
+    story.says_over("the GPU is lost: it has fallen off the bus")
     assert metric(story.mediator, "vgpu_gpu_resets_total") == 1
     story.device.works()
 
@@ -186,6 +234,7 @@ def test_a_reset_that_someone_else_did_is_noticed(new_story):
     assert metric(story.mediator, "vgpu_gpu_resets_total") == 0
     story.tell("reset")
     story.state_becomes("ok")
+    story.says_over("the driver refuses the GPU until it is reset")
     assert metric(story.mediator, "vgpu_gpu_resets_total") == 1
     story.device.works()
 
@@ -247,10 +296,12 @@ def test_nvml_hangs_and_nobody_waits(new_story):
     story.tell("hang")
     story.state_becomes("unknown")
     assert story.gpu()["nvml"] == "silent"
+    story.mediator.says("has not returned for 5.0 s. Jobs go on; the health of the GPUs is unknown")
     assert metric(story.mediator, "vgpu_nvml_up") == 0
     story.device.works()
     story.tell("go")
     story.state_becomes("ok")
+    story.mediator.says("NVML is up: it answers again")
     assert metric(story.mediator, "vgpu_nvml_up") == 1
 
 
