@@ -106,6 +106,17 @@ static const char *check_gpu(const struct core *core, uint32_t index)
 	return core->config.policy->check(gpu->sched);
 }
 
+/* Whether the VM's pool has a GPU that is not drained. */
+static bool has_gpu(const struct core *core, const struct vm *vm)
+{
+	for (uint32_t i = 0; i < core->config.gpu_count; i++) {
+		if ((core->config.pools[vm->settings.pool].gpu_mask & (1u << i)) &&
+		    !core->gpus[i].draining)
+			return true;
+	}
+	return false;
+}
+
 static const char *check_vm(const struct core *core, const struct vm *vm)
 {
 	struct sched_vm_stats stats;
@@ -125,6 +136,9 @@ static const char *check_vm(const struct core *core, const struct vm *vm)
 	if (vm->worker.state == CORE_WORKER_NONE && vm->queued_count &&
 	    !vm->worker.waits_for_place && !vm->records.awaited && vm->deadline_ns == SCHED_NEVER)
 		return "a VM with jobs waits for nothing";
+	if (vm->worker.state == CORE_WORKER_NONE && core->gpus[vm->gpu].draining &&
+	    has_gpu(core, vm))
+		return "a VM stays at a drained GPU though its pool has another";
 	text = check_jobs(vm);
 	if (!text)
 		text = check_counts(vm);

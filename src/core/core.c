@@ -290,9 +290,10 @@ void core_gpu_set_draining(struct core *core, int64_t now_ns, uint32_t index, bo
 	for (uint32_t i = 0; i < core->vm_slots; i++) {
 		struct vm *vm = core->vms[i];
 
-		if (!vm || vm->gpu != index)
+		if (!vm)
 			continue;
-		if (draining)
+		vm_place(core, vm);
+		if (draining && vm->gpu == index)
 			jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_RATE_LIMITED);
 		worker_settle(core, vm);
 	}

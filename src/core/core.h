@@ -275,6 +275,8 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t vm, uint64_t gener
 
 /*
  * A draining GPU is granted to nobody; its queued jobs and new ones are refused as busy.
+ * A VM whose pool has another GPU, one that works, goes there once its worker has ended, and
+ * comes back when this one works again.
  * When its last worker is reaped GPU_DRAINED comes, once; it stays drained until this is
  * called with false. Workers that are stuck are not waited for: a reset may be what ends them.
  */

@@ -87,7 +87,9 @@ struct vm {
 	struct fault_history history;
 	bool short_limit; /* the last job to end was over its limit */
 	bool removing;
-	uint32_t gpu;
+	uint32_t gpu;       /* where it is now */
+	uint32_t home;      /* where it belongs */
+	int64_t arrived_ns; /* from another GPU; else INT64_MIN */
 	struct sched_vm *sched;
 	bool enabled; /* as the scheduler knows it */
 	struct job_list queued;
@@ -189,7 +191,7 @@ struct vm *core_find_vm(const struct core *core, uint32_t vm);
 const struct sched_policy *core_policy(const struct core *core);
 
 /* vms.c */
-/* Chooses again where the VM belongs, and moves it there if nothing of it runs. */
+/* Looks again where the VM should be, and moves it there if nothing of it runs. */
 void vm_place(struct core *core, struct vm *vm);
 /* Nothing of a VM under removal is left: VM_GONE. */
 void vm_finish(struct core *core, struct vm *vm);

@@ -2,9 +2,11 @@
 /*
  * VMs come, change, move between GPUs and go.
  *
- * A VM belongs to one GPU of its pool: the one with the least weight on it when the VM
- * comes, so that VMs spread by what they may claim. It moves only when its pool no
- * longer uses that GPU, and then without a job in flight and with its worker ended.
+ * A VM has one GPU of its pool for its home: the one with the least weight on it when the
+ * VM comes, so that VMs spread by what they may claim. It finds another when its pool no
+ * longer uses that one. While its home is drained it is the guest of another GPU of its
+ * pool that works, if there is one. It moves without a job in flight and with its worker
+ * ended.
  */
 #include <assert.h>
 #include <errno.h>
@@ -123,8 +125,8 @@ int core_vm_add(struct core *core, int64_t now_ns, uint32_t *out,
 	TAILQ_INIT(&vm->in_flight);
 	TAILQ_INIT(&vm->held);
 	records_init(&vm->records);
-	vm->condemned_ns = INT64_MIN;
-	gpu = choose_gpu(core, settings);
+	vm->condemned_ns = vm->arrived_ns = INT64_MIN;
+	vm->home = gpu = choose_gpu(core, settings);
 	r = enrol(core, vm, gpu, 0, &sched);
 	if (r < 0)
 		return r;
@@ -162,18 +164,42 @@ static void move(struct core *core, struct vm *vm, uint32_t gpu)
 		sched = owing;
 	}
 	attach(core, vm, gpu, sched);
+	vm->arrived_ns = core->now_ns;
 	if (core->gpus[gpu].draining)
 		jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_RATE_LIMITED);
 }
 
+static bool serves(const struct core *core, const struct vm *vm, uint32_t gpu)
+{
+	return core->config.pools[vm->settings.pool].gpu_mask & (1u << gpu);
+}
+
+/* Its home, or another GPU while that is drained and the other is not. */
+static uint32_t right_gpu(const struct core *core, const struct vm *vm)
+{
+	uint32_t here = serves(core, vm, vm->gpu) ? vm->gpu : vm->home, other;
+
+	if (!core->gpus[vm->home].draining)
+		return vm->home;
+	if (!core->gpus[here].draining)
+		return here;
+	other = choose_gpu(core, &vm->settings);
+	return core->gpus[other].draining ? here : other;
+}
+
 void vm_place(struct core *core, struct vm *vm)
 {
-	if (core->config.pools[vm->settings.pool].gpu_mask & (1u << vm->gpu))
+	uint32_t gpu;
+
+	if (!serves(core, vm, vm->home))
+		vm->home = choose_gpu(core, &vm->settings);
+	gpu = right_gpu(core, vm);
+	if (gpu == vm->gpu)
 		return;
-	if (vm->worker.state != CORE_WORKER_NONE)
+	if (vm->worker.state == CORE_WORKER_NONE)
+		move(core, vm, gpu);
+	else if (!core->gpus[vm->gpu].draining)
 		place_evict(core, vm);
-	else
-		move(core, vm, choose_gpu(core, &vm->settings));
 }
 
 void core_vm_set(struct core *core, int64_t now_ns, uint32_t number,

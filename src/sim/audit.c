@@ -309,12 +309,21 @@ static const char *compare(struct world *world, struct audit_vm *vm,
 	return NULL;
 }
 
+static void look_at_place(const struct audit *audit, struct audit_vm *vm, uint32_t gpu)
+{
+	if (vm->place == gpu + 1)
+		return;
+	vm->arrived_ns = vm->place ? audit->now_ns : INT64_MIN;
+	vm->place = gpu + 1;
+}
+
 static void look_at_vm(struct world *world, uint32_t number, const struct core_vm_stats *stats)
 {
 	struct audit *audit = world->options->audit;
 	struct audit_vm *vm = &audit->vms[number];
 	const char *wrong;
 
+	look_at_place(audit, vm, stats->gpu);
 	if (vm->submitted)
 		audit_accepted(world, number, vm->submitted);
 	wrong = check_followed(world, vm);

@@ -278,13 +278,16 @@ static void forgive(struct world *world, uint32_t number, int64_t since_ns)
 {
 	struct audit *audit = world->options->audit;
 	struct audit_vm *vm = &audit->vms[number];
-	struct core_store record = {.record = CORE_RECORD_FORGIVEN, .at_ns = since_ns};
+	struct core_store record = {
+		.record = CORE_RECORD_FORGIVEN,
+		.at_ns = max_i64(since_ns, vm->arrived_ns + 1),
+	};
 
 	forget(world, vm);
-	record.points = take_back(vm, since_ns);
+	record.points = take_back(vm, record.at_ns);
 	if (record.points == 0)
 		return;
-	record.quarantine = vm->condemned_ns >= since_ns;
+	record.quarantine = vm->condemned_ns >= record.at_ns;
 	owe(vm, &record);
 	audit->rare[RARE_FORGIVEN]++;
 }

@@ -27,6 +27,8 @@ struct audit_fault {
 
 struct audit_vm {
 	bool present;
+	uint32_t place;     /* 1 + the number of its GPU; 0 = not seen yet */
+	int64_t arrived_ns; /* there, from another; else INT64_MIN */
 
 	enum core_worker_state worker;
 	uint64_t generation; /* of the last worker */

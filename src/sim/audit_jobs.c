@@ -197,7 +197,7 @@ static uint32_t count_workers(const struct audit *audit)
 static const char *check_start(struct world *world, struct audit_vm *vm,
                                const struct core_action *action)
 {
-	const struct audit *audit = world->options->audit;
+	struct audit *audit = world->options->audit;
 	uint32_t others = count_workers(audit);
 
 	if (vm->worker != CORE_WORKER_NONE || action->generation <= vm->generation)
@@ -208,6 +208,7 @@ static const char *check_start(struct world *world, struct audit_vm *vm,
 		return "a worker is started on a GPU that is drained";
 	if (vm->awaited || vm->quarantined)
 		return "a worker is started for a VM in quarantine";
+	audit->rare[RARE_AWAY] += vm->gpu != action->gpu && world->draining[vm->gpu];
 	vm->worker = CORE_WORKER_STARTING;
 	vm->since_ns = audit->now_ns;
 	vm->was_ready = false;

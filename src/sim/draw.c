@@ -17,6 +17,7 @@ enum {
 /* What one scenario may contain; each seed draws its own subset. */
 struct features {
 	bool two_gpus;
+	bool shared_gpus;
 	bool moves;
 	bool faults;
 	bool hangs;
@@ -57,6 +58,7 @@ static struct features draw_features(struct sim_random *random)
 {
 	return (struct features){
 		.two_gpus = one_in(random, 2),
+		.shared_gpus = one_in(random, 2),
 		.moves = one_in(random, 2),
 		.faults = one_in(random, 3),
 		.hangs = one_in(random, 2),
@@ -294,6 +296,7 @@ void draw_scenario(struct scenario *scenario, uint64_t seed)
 	scenario->seed = seed;
 	scenario->duration_ns = between(&random, 500, 3000) * NS_PER_MS;
 	scenario->gpus = features.two_gpus ? 2 : 1;
+	scenario->shared = features.two_gpus && features.shared_gpus;
 	draw_rules(&scenario->rules, &random, &features);
 	scenario->vm_count = (uint32_t)between(&random, 2, VMS_MAX);
 	for (uint32_t i = 0; i < scenario->vm_count; i++)

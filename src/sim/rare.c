@@ -40,6 +40,7 @@ const char *const rare_path_names[RARE_COUNT] = {
 	[RARE_BLAMELESS] = "blameless",
 	[RARE_FORGIVEN] = "forgiven",
 	[RARE_DRAIN_REFUSED] = "drain refused",
+	[RARE_AWAY] = "away",
 	[RARE_DRAINED] = "drained",
 	[RARE_RESTARTED] = "restarted",
 	[RARE_RESTART_LOST_JOBS] = "restart lost jobs",

@@ -51,6 +51,7 @@ enum rare_path {
 	RARE_FORGIVEN,     /* and so did one of shortly before */
 	/* drains and restarts */
 	RARE_DRAIN_REFUSED,       /* a job, since its GPU is drained */
+	RARE_AWAY,                /* a VM works on another GPU instead */
 	RARE_DRAINED,             /* nothing of the GPU was used any more */
 	RARE_RESTARTED,           /* the mediator was killed */
 	RARE_RESTART_LOST_JOBS,   /* with jobs unanswered */

@@ -136,6 +136,7 @@ struct scenario {
 	int64_t duration_ns;
 	int64_t warmup_ns; /* not counted in any figure */
 	uint32_t gpus;     /* pool A on GPU 0, pool B on the last one */
+	uint32_t shared;   /* 1: both pools on all of them */
 	struct scenario_rules rules;
 	struct scenario_expect expect[SIM_POLICIES];
 	struct scenario_vm vms[SCENARIO_VMS];

@@ -20,6 +20,7 @@ const struct scenario_number scenario_numbers[] = {
 	{"duration-ms", NS_PER_MS, 1, DAY_MS, NUMBER_I64, SCENARIO(duration_ns)},
 	{"warmup-ms", NS_PER_MS, 0, DAY_MS, NUMBER_I64, SCENARIO(warmup_ns)},
 	{"gpus", 1, 1, 2, NUMBER_U32, SCENARIO(gpus)},
+	{"shared-gpus", 1, 0, 1, NUMBER_U32, SCENARIO(shared)},
 	{NULL, 0, 0, 0, NUMBER_I64, 0},
 };
 

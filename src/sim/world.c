@@ -61,6 +61,9 @@ struct core_config world_core_config(const struct world *world)
 	config.gpu_count = world->scenario->gpus;
 	config.pools[0].gpu_mask = 1;
 	config.pools[1].gpu_mask = 1u << (world->scenario->gpus - 1);
+	if (world->scenario->shared)
+		config.pools[0].gpu_mask = config.pools[1].gpu_mask =
+			(1u << world->scenario->gpus) - 1;
 	return config;
 }
 

@@ -248,6 +248,14 @@ static void book_faults(struct play *play, struct vm_model *vm)
 	}
 }
 
+static void look_at_place(const struct play *play, struct vm_model *vm, uint32_t gpu)
+{
+	if (vm->place == gpu + 1)
+		return;
+	vm->arrived_ns = vm->place ? play->now_ns : INT64_MIN;
+	vm->place = gpu + 1;
+}
+
 void play_look(struct play *play)
 {
 	const char *wrong = core_check(play->core);
@@ -273,6 +281,7 @@ void play_look(struct play *play)
 			continue;
 		book_faults(play, &play->vms[i]);
 		core_vm_stats(play->core, play->now_ns, play->vms[i].number, &stats);
+		look_at_place(play, &play->vms[i], stats.gpu);
 		assert_int_equal(stats.depth, play->vms[i].unanswered);
 		assert_int_equal(stats.fault_score,
 		                 ledger_score(&play->vms[i].ledger, &play->config, play->now_ns));

@@ -33,7 +33,9 @@ struct vm_model {
 	uint64_t last_sent; /* cookie */
 	uint64_t last_generation;
 	uint32_t last_gpu;
-	bool cursed; /* its workers never get ready */
+	uint32_t place;     /* 1 + the number of its GPU; 0 = not seen yet */
+	int64_t arrived_ns; /* there, from another; else INT64_MIN */
+	bool cursed;        /* its workers never get ready */
 	uint64_t unanswered;
 	struct vm_settings settings;
 	struct ledger ledger;

@@ -649,6 +649,28 @@ static void test_what_is_no_excuse(void **state)
 	world_expect(world, CORE_ACTION_GPU_DRAINED);
 }
 
+/* Nor does the trouble of the GPU that a VM is on now excuse what it did on another. */
+static void test_what_was_done_on_another_gpu(void **state)
+{
+	struct world *world = *state;
+	struct vm_settings settings = vm_settings_default;
+	uint32_t vm = world_add_vm(world, NULL);
+
+	die(world, vm, 1);
+	settings.pool = 1;
+	core_vm_set(world->core, world->now_ns, vm, &settings, false);
+	world_look(world);
+	assert_int_equal(world_stats(world, vm).gpu, 1);
+	hardware_fault(world, 1);
+	world_expect_nothing(world);
+	assert_int_equal(world_stats(world, vm).fault_score, 1);
+	world_pass(world, CORE_HARDWARE_AFTER_S * S);
+	die(world, vm, 1);
+	hardware_fault(world, 1);
+	expect_forgiven(world, world->now_ns - CORE_HARDWARE_BEFORE_S * S + 1, 1);
+	assert_int_equal(world_stats(world, vm).fault_score, 1);
+}
+
 /* A quarantine that such a fault has brought stays: an operator is told. */
 static void test_a_quarantine_by_the_hardware(void **state)
 {
@@ -735,6 +757,7 @@ int main(void)
 		TEST(test_a_hang_on_a_faulty_gpu),
 		TEST(test_a_gpu_that_becomes_faulty),
 		TWO_GPUS(test_what_is_no_excuse),
+		TWO_GPUS(test_what_was_done_on_another_gpu),
 		TEST(test_a_quarantine_by_the_hardware),
 		TEST(test_forgiven_on_its_way),
 		TEST(test_a_quarantine_forgiven_on_its_way),

@@ -347,7 +347,9 @@ static void event_hardware(struct play *play)
 
 		if (!vm->exists || core_vm_gpu(play->core, vm->number) != gpu)
 			continue;
-		ledger_forgive(&vm->ledger, play->now_ns - CORE_HARDWARE_BEFORE_S * NS_PER_SEC);
+		ledger_forgive(&vm->ledger,
+		               max_i64(play->now_ns - CORE_HARDWARE_BEFORE_S * NS_PER_SEC,
+		                       vm->arrived_ns + 1));
 		play->reached->forgiven += vm->ledger.known.count != before;
 	}
 }

@@ -459,6 +459,87 @@ static void test_drained_gpus_are_avoided(void **state)
 	world_expect_nothing(world);
 }
 
+/* Where one GPU of two is drained, the VM works on the other until it comes back. */
+static void test_a_vm_of_a_drained_gpu_is_the_guest_of_another(void **state)
+{
+	struct world *world = *state;
+	uint64_t generation, running, queued, waiting;
+	struct core_action sent, start;
+	uint32_t vm, other;
+
+	world->config.gpu_count = 2;
+	world->config.pools[0].gpu_mask = 3;
+	world_open(world);
+	vm = world_add_vm(world, NULL);
+	other = world_add_vm(world, NULL);
+	assert_int_equal(world_stats(world, other).gpu, 1);
+	generation = world_warm(world, vm);
+	running = world_submit(world, vm, 1);
+	sent = world_expect_send(world, running);
+	queued = world_submit(world, vm, 1);
+	/* What runs may end there; until then the VM cannot go. */
+	core_gpu_set_draining(world->core, world->now_ns, 0, true);
+	world_look(world);
+	world_expect_answer(world, queued, VGPU_CODE_RATE_LIMITED);
+	world_expect_nothing(world);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect_answer(world, running, VGPU_CODE_OK);
+	world_expect(world, CORE_ACTION_STOP_WORKER);
+	world_dead(world, vm, generation);
+	world_expect(world, CORE_ACTION_GPU_DRAINED);
+	assert_int_equal(world_stats(world, vm).gpu, 1);
+	generation = world_warm(world, vm);
+	/* Where both are drained it stays, and is refused as any other. */
+	core_gpu_set_draining(world->core, world->now_ns, 1, true);
+	world_look(world);
+	world_expect(world, CORE_ACTION_STOP_WORKER);
+	world_dead(world, vm, generation);
+	world_expect(world, CORE_ACTION_GPU_DRAINED);
+	assert_int_equal(world_stats(world, vm).gpu, 1);
+	world_expect_answer(world, world_submit(world, vm, 1), VGPU_CODE_RATE_LIMITED);
+	core_gpu_set_draining(world->core, world->now_ns, 1, false);
+	world_look(world);
+	generation = world_warm(world, vm);
+	/* Its home works again: it goes there with its queue, once its job has ended. */
+	running = world_submit(world, vm, 1);
+	sent = world_expect_send(world, running);
+	core_gpu_set_draining(world->core, world->now_ns, 0, false);
+	waiting = world_submit(world, vm, 1);
+	world_expect_nothing(world);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect_answer(world, running, VGPU_CODE_OK);
+	world_expect(world, CORE_ACTION_STOP_WORKER);
+	world_dead(world, vm, generation);
+	start = world_expect(world, CORE_ACTION_START_WORKER);
+	assert_int_equal(start.gpu, 0);
+	world_ready(world, vm, start.generation);
+	world_expect_send(world, waiting);
+	assert_int_equal(world_stats(world, other).gpu, 1);
+}
+
+/* Without a worker it goes at once, and nothing that waits is refused. */
+static void test_a_queue_leaves_a_drained_gpu(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm, other;
+
+	world->config.gpu_count = 2;
+	world->config.max_workers = 1;
+	world->config.pools[0].gpu_mask = 3;
+	world_open(world);
+	vm = world_add_vm(world, NULL);
+	other = world_add_vm(world, NULL);
+	world_submit(world, other, 1);
+	world_expect(world, CORE_ACTION_START_WORKER);
+	world_submit(world, vm, 1);
+	core_gpu_set_draining(world->core, world->now_ns, 0, true);
+	world_look(world);
+	world_expect(world, CORE_ACTION_GPU_DRAINED);
+	world_expect_nothing(world);
+	assert_int_equal(world_stats(world, vm).gpu, 1);
+	assert_int_equal(world_stats(world, vm).depth, 1);
+}
+
 /* ---- Operators ----------------------------------------------------------------------------- */
 
 static uint64_t job_of(const struct core_action *sent)
@@ -585,6 +666,8 @@ int main(void)
 		CLOSED(test_drain_with_stuck_workers),
 		CLOSED(test_drain_of_an_unused_gpu),
 		CLOSED(test_drained_gpus_are_avoided),
+		CLOSED(test_a_vm_of_a_drained_gpu_is_the_guest_of_another),
+		CLOSED(test_a_queue_leaves_a_drained_gpu),
 		OPEN(test_cancel),
 		OPEN(test_shutdown),
 		OPEN(test_abandon),

@@ -150,14 +150,15 @@ static void forgive(struct core *core, struct vm *vm, int64_t since_ns)
 {
 	struct core_store record = {
 		.record = CORE_RECORD_FORGIVEN,
-		.at_ns = since_ns,
+		/* What it did on another GPU is not this one's doing. */
+		.at_ns = max_i64(since_ns, vm->arrived_ns + 1),
 	};
 
 	forget(core, vm);
-	record.points = fault_history_forgive(&vm->history, since_ns);
+	record.points = fault_history_forgive(&vm->history, record.at_ns);
 	if (record.points == 0)
 		return;
-	record.quarantine = vm->condemned_ns >= since_ns;
+	record.quarantine = vm->condemned_ns >= record.at_ns;
 	record_add(core, vm, &record);
 }
 

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""One of several GPUs goes wrong: what becomes of its VMs, and of those of the others."""
+
+import mediator as harness
+import wire
+from test_health import Story, reset_command
+
+
+class Pair:
+    """Two GPUs, each with a VM; the reset of one lasts until it is let go."""
+
+    def __init__(self, mediator, **pools):
+        self.mediator = mediator
+        directory = mediator.directory
+        command = reset_command(directory, f"while [ ! -e {directory}/go ]; do sleep 0.05; done")
+        self.story = Story(mediator, devices=2, reset_command=str(command), **pools)
+        self.vm, self.device = self.story.vm, self.story.device
+
+    def let_go(self):
+        (self.mediator.directory / "go").touch()
+
+    def gpu_of(self, uuid):
+        return self.mediator.vm_status(uuid)["gpu"]
+
+    def is_drained(self, gpu):
+        return self.mediator.call("health")["gpus"][gpu]["drained"]
+
+
+def test_a_failing_gpu_leaves_the_vms_of_another_pool_alone(new_mediator):
+    mediator = new_mediator()
+    pair = Pair(mediator, **{"pool.A.gpus": "0", "pool.B.gpus": "1"})
+    other = mediator.add_vm(2, pool_id="B")
+    with harness.Neighbour(mediator, other) as neighbour:
+        pair.story.tell("xid 48")
+        harness.wait_for(lambda: pair.is_drained(0), "the drain")
+        assert pair.story.refused()
+        assert not pair.is_drained(1)
+        neighbour.works()
+        pair.let_go()
+        pair.story.state_becomes("ok")
+        pair.device.works()
+    assert mediator.vm_status(other)["jobs_failed"] == 0
+
+
+def test_vms_of_a_drained_gpu_work_on_another_of_their_pool(new_mediator):
+    """They go there by themselves, and come back when theirs works again."""
+    mediator = new_mediator()
+    pair = Pair(mediator, **{"pool.A.gpus": "0,1"})
+    other = mediator.add_vm(2)
+    assert (pair.gpu_of(pair.vm), pair.gpu_of(other)) == (0, 1)
+    with harness.Neighbour(mediator, other) as neighbour:
+        pair.story.tell("xid 48")
+        # Whoever asks meanwhile is told to come back.
+        harness.wait_for(lambda: pair.gpu_of(pair.vm) == 1, "the move")
+        pair.device.works()
+        assert pair.is_drained(0) and not pair.is_drained(1)
+        assert [worker["gpu"] for worker in mediator.workers()] == [1, 1]
+        mediator.says("GPU 0: running")
+        # It is busy when its own GPU comes back, and loses nothing.
+        jobs = [pair.device.submit(wire.OP_SPIN, [100_000]) for _ in range(5)]
+        pair.let_go()
+        mediator.says("GPU 0: reset and verified")
+        answers = pair.device.answers(len(jobs))
+        assert [answers[job].code for job in jobs] == [wire.OK] * len(jobs)
+        harness.wait_for(lambda: pair.gpu_of(pair.vm) == 0, "the return")
+        pair.device.works()
+        neighbour.works()
+    assert pair.gpu_of(other) == 1
+    assert mediator.vm_status(other)["jobs_failed"] == 0
+
+
+def test_where_all_gpus_of_a_pool_are_drained_its_jobs_are_refused(new_mediator):
+    mediator = new_mediator()
+    pair = Pair(mediator, **{"pool.A.gpus": "0,1"})
+    for gpu in (0, 1):
+        mediator.call("drain", gpu=gpu)
+    harness.wait_for(lambda: pair.is_drained(0) and pair.is_drained(1), "both drains")
+    assert pair.story.refused()
+    assert mediator.workers() == []
+    mediator.call("resume", gpu=1)
+    pair.device.works()
+    assert [worker["gpu"] for worker in mediator.workers()] == [1]
