@@ -11,7 +11,6 @@
 
 #include <sys/queue.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 
 #include <uthash.h>
 
@@ -48,7 +47,7 @@ struct guest_port {
 	struct log_limit log_limit;
 	TAILQ_ENTRY(guest_port) line_link; /* in server.line */
 	bool in_line;                      /* it has sent more than it may at once */
-	struct timeval turn;               /* of the event loop, in which it has taken messages */
+	uint64_t turn;                     /* the last one in which messages of it were taken */
 	uint32_t taken;                    /* in that turn */
 };
 
@@ -61,6 +60,9 @@ struct guest_server {
 	TAILQ_HEAD(, guest_port) ports;
 	TAILQ_HEAD(, guest_port) line;
 	struct event *line_turn;
+	uint64_t turn;  /* of the event loop; counted only while messages are taken */
+	bool turn_ends; /* @turn_end is active */
+	struct event *turn_end;
 	struct listener *legacy; /* or NULL */
 	struct connection_list unbound;
 	uint32_t unbound_count;
@@ -98,5 +100,6 @@ void guest_line_join(struct connection *connection);
 void guest_line_leave(struct guest_port *port);
 
 int guest_line_init(struct guest_server *server);
+void guest_line_fini(struct guest_server *server);
 
 #endif

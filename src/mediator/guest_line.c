@@ -21,17 +21,28 @@ enum {
 
 bool guest_line_may_take(struct guest_port *port)
 {
-	struct timeval now;
+	struct guest_server *server = port->server;
 
 	if (port->in_line)
 		return false;
-	/* All that happens in one turn happens at the same time. */
-	event_base_gettimeofday_cached(port->server->base, &now);
-	if (now.tv_sec != port->turn.tv_sec || now.tv_usec != port->turn.tv_usec) {
-		port->turn = now;
+	if (!server->turn_ends) {
+		/* Behind all that is to be done in this turn: the loop's clock is too coarse. */
+		server->turn_ends = true;
+		event_active(server->turn_end, EV_READ, 0);
+	}
+	if (port->turn != server->turn) {
+		port->turn = server->turn;
 		port->taken = 0;
 	}
 	return port->taken++ < GUEST_FRESH_MESSAGES;
+}
+
+static void on_turn_end(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct guest_server *server = arg;
+
+	server->turn_ends = false;
+	server->turn++;
 }
 
 static void next_turn(struct guest_server *server)
@@ -63,7 +74,7 @@ void guest_line_leave(struct guest_port *port)
 	port->in_line = false;
 }
 
-static void on_turn(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void on_line_turn(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 {
 	struct guest_server *server = arg;
 	struct guest_port *port;
@@ -86,6 +97,15 @@ static void on_turn(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 int guest_line_init(struct guest_server *server)
 {
 	TAILQ_INIT(&server->line);
-	server->line_turn = event_new(server->base, -1, 0, on_turn, server);
-	return server->line_turn ? 0 : -ENOMEM;
+	server->line_turn = event_new(server->base, -1, 0, on_line_turn, server);
+	server->turn_end = event_new(server->base, -1, 0, on_turn_end, server);
+	return server->line_turn && server->turn_end ? 0 : -ENOMEM;
+}
+
+void guest_line_fini(struct guest_server *server)
+{
+	if (server->line_turn)
+		event_free(server->line_turn);
+	if (server->turn_end)
+		event_free(server->turn_end);
 }

@@ -225,8 +225,7 @@ void guest_server_free(struct guest_server *server)
 	while ((connection = TAILQ_FIRST(&server->unbound)))
 		guest_connection_free(connection);
 	listener_free(server->legacy);
-	if (server->line_turn)
-		event_free(server->line_turn);
+	guest_line_fini(server);
 	stream_group_free(server->streams);
 	free(server);
 }
