@@ -27,16 +27,21 @@ static const struct column scan_columns[] = {
 	{NULL, NULL, COLUMN_TEXT},
 };
 
-/* The name that xe knows; none while xe cannot be asked, which is only a remark. */
-static char *name_from_xe(struct admin *admin, const char *uuid)
+/* The name that xe knows. None while xe cannot be asked, which is only a remark. */
+static char *name_from_xe(struct admin *admin, const char *uuid, char **remark)
 {
 	struct xe_error why = {.text = "out of memory"};
 	char *name = NULL;
+	int length = 0;
 
 	if (xe_vm_name(&name, uuid, admin->xe_timeout_ms, &why) != 0)
-		admin_note("registered without a name (%s); update-vm --name sets one", why.text);
+		length = asprintf(remark,
+		                  "registered without a name (%s); update-vm --name sets one",
+		                  why.text);
 	else if (!name)
-		admin_note("xe knows no VM %s; registered all the same", uuid);
+		length = asprintf(remark, "xe knows no VM %s; registered all the same", uuid);
+	if (length < 0)
+		*remark = NULL;
 	return name;
 }
 
@@ -44,6 +49,7 @@ enum admin_exit command_register_vm(struct admin *admin)
 {
 	CLEANUP(freep) char *uuid = NULL;
 	CLEANUP(freep) char *name = NULL;
+	CLEANUP(freep) char *remark = NULL;
 	struct registry_vm_change change;
 	struct registry_vm vm;
 	enum admin_exit status;
@@ -60,7 +66,7 @@ enum admin_exit command_register_vm(struct admin *admin)
 		change.name = admin->values[OPTION_VM_NAME];
 		change.fields |= REGISTRY_FIELD_NAME;
 	} else if (!admin_given(admin, OPTION_NAME)) {
-		name = name_from_xe(admin, uuid);
+		name = name_from_xe(admin, uuid, &remark);
 		change.name = name;
 		change.fields |= REGISTRY_FIELD_NAME;
 	}
@@ -70,6 +76,8 @@ enum admin_exit command_register_vm(struct admin *admin)
 	if (r != 0)
 		return admin_fail_registry(admin, r);
 	admin->changed = true;
+	if (remark)
+		admin_note("%s", remark);
 	status = admin_answer(admin, record_vm(&vm));
 	if (status == ADMIN_DONE)
 		admin_say(admin, "registered VM %s as vm_id %u", vm.uuid, vm.vm_id);

@@ -134,6 +134,8 @@ def test_register_everything(host):
 
 
 def test_register_twice_and_taken_numbers(registered):
+    # What was not done is not told, either.
+    assert registered.fails(1, "register-vm", f"--vm-uuid={UUID1}").count("registered") == 1
     assert "registered already" in registered.fails(1, "register-vm", f"--vm-uuid={UUID1}",
                                                     "--name=x")
     assert UUID1 in registered.fails(1, "register-vm", f"--vm-uuid={UUID3}", "--vm-id=1",
