@@ -55,8 +55,10 @@ enum outcome_status client_fail(const struct client *client, int result,
 		fprintf(stderr, " (%s, retry after %" PRIu32 " us, %" PRIu64 " retries made)",
 		        outcome_reason(response->reason), response->retry_after_us, stats.retries);
 	}
-	if (response && result == VGPU_CODE_CUDA)
+	if (response && result == VGPU_CODE_CUDA && response->detail)
 		fprintf(stderr, " (CUresult %" PRIu32 ")", response->detail);
+	else if (response && result == VGPU_CODE_CUDA)
+		fprintf(stderr, " (CUresult not known: the worker may have died of it)");
 	fprintf(stderr, "%s%s\n", remedy ? "; " : "", remedy ? remedy : "");
 	if (client->options.json)
 		report_failure(client, result, text, response);

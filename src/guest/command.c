@@ -141,6 +141,14 @@ static enum outcome_status ping_run(struct client *client)
 		if (!client->options.json)
 			printf("answer %" PRIu64 ": %.1f us\n", i + 1, us(round_trip_ns));
 	}
+	if (!client->options.json) {
+		if (round_trips->count > 1)
+			printf("%" PRIu64 " answers: min %.1f, mean %.1f, max %.1f us\n",
+			       round_trips->count, us((int64_t)round_trips->min),
+			       histogram_mean(round_trips) / (double)NS_PER_US,
+			       us((int64_t)round_trips->max));
+		return OUTCOME_DONE;
+	}
 	client_report_begin(client, &report, true);
 	report_u64(&report, "answers", round_trips->count);
 	report_double(&report, "min_us", us((int64_t)round_trips->min), 1);

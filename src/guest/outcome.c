@@ -18,7 +18,8 @@ struct outcome {
 static const struct outcome outcomes[] = {
 	{VGPU_CODE_OK, OUTCOME_DONE, NULL},
 	{VGPU_CODE_UNAVAILABLE, OUTCOME_UNAVAILABLE,
-         "the device has no mediator: ask the host's operator to start vgpu-mediator"},
+         "none is connected, it is ending, or it cannot start this VM's worker: ask the host's "
+         "operator for 'vgpu-admin status'"},
 	{VGPU_CODE_TIMEOUT, OUTCOME_TIMED_OUT,
          "the job ran over its limit and was ended; make it shorter, or ask the operator for "
          "'vgpu-admin set-timeout'"},

@@ -187,7 +187,10 @@ def test_info_of_an_old_mediator(mediator):
 
 def test_ping(mediator):
     done = run("--socket", mediator(new_mediator), "ping", "--count", 3)
-    assert done.stdout.count("answer ") == 3
+    *answers, summary = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in answers] == ["answer 1", "answer 2", "answer 3"]
+    assert summary.startswith("3 answers: min ")
+    assert len(run("--socket", mediator(new_mediator), "ping").stdout.splitlines()) == 1
     report = run_json(mediator(new_mediator), "ping", "--count", 3)
     assert report["answers"] == 3
     assert 0 < report["min_us"] <= report["mean_us"] <= report["max_us"]
@@ -358,6 +361,15 @@ def test_codes(mediator, code, status):
     report = run_json(mediator(script), "add", 1, 2, status=status)
     assert report["error"]["code"] == code
     assert report["error"].get("detail") == (719 if code == wire.CUDA else None)
+
+
+@pytest.mark.parametrize("detail, said", [(719, "(CUresult 719)"), (0, "the worker may have died")])
+def test_why_a_job_failed_on_the_gpu(mediator, detail, said):
+    def script(peer):
+        id_, _ = peer.receive()
+        peer.respond(id_, [detail, 0xFFFFFFFF], status=wire.CUDA)
+
+    assert said in run("--socket", mediator(script), "fault", status=FAILED).stderr
 
 
 # ---- Peers that misbehave ----------------------------------------------------------
