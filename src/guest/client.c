@@ -212,6 +212,8 @@ int main(int argc, char **argv)
 	bool done;
 	int at = 1;
 
+	/* Each answer is seen as it comes, and before what goes wrong next, in a pipe too. */
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	options_init(&client.options);
 	status = read_command(&client, argc, argv, &at, &done);
 	if (!done)

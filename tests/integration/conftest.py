@@ -15,7 +15,13 @@ from paths import ROOT
 
 # A bundle has the programs, but not the sources that these look into.
 if not (ROOT / "meson.build").exists():
-    collect_ignore = ["test_docs.py", "test_gpu_report.py", "test_install.py", "test_kernels.py"]
+    collect_ignore = [
+        "test_docs.py",
+        "test_gpu_report.py",
+        "test_install.py",
+        "test_kernels.py",
+        "test_tour.py",
+    ]
 
 
 @pytest.fixture
