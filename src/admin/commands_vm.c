@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "admin/commands.h"
+#include "admin/link.h"
 #include "admin/record.h"
 #include "admin/select.h"
 #include "admin/xe.h"
@@ -24,6 +25,20 @@ static const struct column scan_columns[] = {
 	{"in_xe", "IN XE", COLUMN_YES_NO},
 	{"registered", "REGISTERED", COLUMN_YES_NO},
 	{"vm_uuid", "UUID", COLUMN_TEXT},
+	{NULL, NULL, COLUMN_TEXT},
+};
+
+/* What only a running mediator knows of a VM. */
+static const struct column now_columns[] = {
+	{"gpu", "GPU", COLUMN_NUMBER},
+	{"worker", "Worker", COLUMN_TEXT},
+	{"failed_starts", "  failed starts", COLUMN_NUMBER},
+	{"connected", "Connections", COLUMN_NUMBER},
+	{"queue_depth", "Jobs queued", COLUMN_NUMBER},
+	{"in_flight", "  running", COLUMN_NUMBER},
+	{"fault_points", "Fault points", COLUMN_NUMBER},
+	{"share", "Share", COLUMN_PERCENT},
+	{"share_target", "  target", COLUMN_PERCENT},
 	{NULL, NULL, COLUMN_TEXT},
 };
 
@@ -95,6 +110,41 @@ static json_t *faults_newest(const struct registry_faults *faults)
 	return list;
 }
 
+/* The VM as the mediator has it now; null while none runs, or does not know it. */
+static json_t *vm_now(const struct admin *admin, const char *uuid)
+{
+	CLEANUP(json_freep) json_t *live = NULL;
+	struct link_error why;
+	json_t *vm;
+	size_t i;
+
+	if (link_call(&live, admin->socket_path, "status", NULL, &why) != 0)
+		return json_null();
+	json_array_foreach (json_object_get(live, "vms"), i, vm) {
+		const char *other = json_string_value(json_object_get(vm, "vm_uuid"));
+
+		if (other && strcmp(other, uuid) == 0)
+			return json_incref(vm);
+	}
+	return json_null();
+}
+
+static void show_vm(const json_t *record)
+{
+	const json_t *now = json_object_get(record, "now");
+	const json_t *faults = json_object_get(record, "faults");
+
+	table_print_record(stdout, record, record_vm_columns);
+	if (json_is_object(now)) {
+		printf("\nNow:\n");
+		table_print_record(stdout, now, now_columns);
+	}
+	if (json_array_size(faults) > 0) {
+		printf("\nFaults, and what was done about them:\n");
+		table_print(stdout, faults, record_fault_columns);
+	}
+}
+
 enum admin_exit command_show_vm(struct admin *admin)
 {
 	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
@@ -112,15 +162,11 @@ enum admin_exit command_show_vm(struct admin *admin)
 	if (r != 0)
 		return admin_fail_registry(admin, r);
 	record = record_vm(&vms.items[0]);
+	json_object_set_new(record, "now", vm_now(admin, vms.items[0].uuid));
 	json_object_set_new(record, "faults", faults_newest(&faults));
 	status = admin_answer(admin, record);
-	if (status != ADMIN_DONE || admin->json)
-		return status;
-	table_print_record(stdout, record, record_vm_columns);
-	if (faults.count > 0) {
-		printf("\nFaults, and what was done about them:\n");
-		table_print(stdout, json_object_get(record, "faults"), record_fault_columns);
-	}
+	if (status == ADMIN_DONE && !admin->json)
+		show_vm(record);
 	return status;
 }
 

@@ -30,6 +30,13 @@ static void write_text(FILE *to, const json_t *text)
 
 /* ---- Lines ----------------------------------------------------------------------------- */
 
+static void write_uuid(FILE *to, const json_t *gpu)
+{
+	/* With the cpu backend there is nothing to tell apart. */
+	if (json_is_string(json_object_get(gpu, "nvml")))
+		write_text(to, json_object_get(gpu, "uuid"));
+}
+
 static void write_service(FILE *to, const json_t *gpu)
 {
 	const json_t *reset = json_object_get(gpu, "reset");
@@ -133,9 +140,9 @@ static const struct {
 	const char *heading;
 	void (*write)(FILE *to, const json_t *gpu); /* nothing: the line is left out */
 } lines[] = {
-	{"Service", write_service}, {"NVML", write_nvml},      {"Memory", write_controller},
-	{"Clocks", write_clocks},   {"ECC errors", write_ecc}, {"Remapped", write_rows},
-	{"Retired", write_pages},   {"Xids", write_xids},
+	{"Service", write_service},   {"UUID", write_uuid},     {"NVML", write_nvml},
+	{"Memory", write_controller}, {"Clocks", write_clocks}, {"ECC errors", write_ecc},
+	{"Remapped", write_rows},     {"Retired", write_pages}, {"Xids", write_xids},
 };
 
 /* ---- Of one GPU ------------------------------------------------------------------------ */
@@ -143,6 +150,15 @@ static const struct {
 static void begin_line(FILE *to, const char *heading)
 {
 	fprintf(to, "  %-*s", HEADING_WIDTH, heading);
+}
+
+/* What belongs to the line before, on one of its own: both together are too long to be read. */
+static void write_below(FILE *to, const char *word, const json_t *text)
+{
+	begin_line(to, "");
+	fprintf(to, "%s ", word);
+	write_text(to, text);
+	fputc('\n', to);
 }
 
 static void write_reason(FILE *to, const json_t *reason)
@@ -155,9 +171,8 @@ static void write_reason(FILE *to, const json_t *reason)
 		table_format_seconds(age, sizeof(age), number(reason, "age_s"));
 		fprintf(to, ", for %s", age);
 	}
-	fputs("; ", to);
-	write_text(to, json_object_get(reason, "remedy"));
 	fputc('\n', to);
+	write_below(to, "->", json_object_get(reason, "remedy"));
 }
 
 static void write_process(FILE *to, const json_t *process)
@@ -177,11 +192,9 @@ static void write_process(FILE *to, const json_t *process)
 		fprintf(to, ": %.0f MiB", number(process, "mib"));
 	if (known(process, "expected_mib"))
 		fprintf(to, " of the %.0f it should hold", number(process, "expected_mib"));
-	if (json_is_string(note)) {
-		fputs("; NOTE: ", to);
-		write_text(to, note);
-	}
 	fputc('\n', to);
+	if (json_is_string(note))
+		write_below(to, "NOTE:", note);
 }
 
 static void write_readings(FILE *to, const json_t *gpu)

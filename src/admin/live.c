@@ -35,14 +35,13 @@ const struct column live_gpu_columns[] = {
 	{"name", "NAME", COLUMN_TEXT},
 	{"health", "HEALTH", COLUMN_TEXT},
 	{"busy_s", "BUSY FOR", COLUMN_SECONDS},
-	{"open", "TURNS OPEN", COLUMN_NUMBER},
-	{"ready", "VMS WAITING", COLUMN_NUMBER},
+	{"open", "TURNS", COLUMN_NUMBER},
+	{"ready", "WAITING", COLUMN_NUMBER},
 	{"temperature_c", "TEMP C", COLUMN_NUMBER},
 	{"power_w", "POWER W", COLUMN_NUMBER},
-	{"utilization", "UTILIZED", COLUMN_PERCENT},
+	{"utilization", "UTIL", COLUMN_PERCENT},
 	{"memory_used_mib", "USED MIB", COLUMN_NUMBER},
 	{"memory_total_mib", "TOTAL MIB", COLUMN_NUMBER},
-	{"uuid", "UUID", COLUMN_TEXT},
 	{NULL, NULL, COLUMN_TEXT},
 };
 

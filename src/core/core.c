@@ -330,6 +330,7 @@ void core_vm_stats(struct core *core, int64_t now_ns, uint32_t number, struct co
 		.head_wait_ns = vm->queued_count ? core->now_ns - head_since_ns(vm) : 0,
 		.gpu = vm->gpu,
 		.worker = vm->worker.state,
+		.stuck = vm->worker.stuck,
 		.failed_starts = vm->worker.failed_starts,
 		.start_failures = vm->start_failures,
 		.quarantined = vm->quarantined,

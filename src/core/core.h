@@ -196,6 +196,7 @@ struct core_vm_stats {
 	int64_t head_wait_ns; /* since the oldest queued job was accepted; 0 = none is queued */
 	uint32_t gpu;
 	enum core_worker_state worker;
+	bool stuck;              /* not even SIGKILL has ended it */
 	uint32_t failed_starts;  /* of its worker, in a row */
 	uint64_t start_failures; /* in all */
 	bool quarantined;

@@ -186,7 +186,7 @@ static void do_worker_freed(struct mediator *mediator, const struct core_action 
 	gpu_watch_freed(mediator->watch, action->gpu);
 }
 
-static void do_worker_failing(struct mediator *mediator UNUSED, const struct core_action *action)
+static void do_worker_failing(struct mediator *mediator, const struct core_action *action)
 {
 	char label[VM_LABEL_BYTES];
 
@@ -194,6 +194,7 @@ static void do_worker_failing(struct mediator *mediator UNUSED, const struct cor
 		"%s: its worker on GPU %u has failed to start %d times in a row: until it does its "
 		"jobs are refused; vgpu-worker --probe may tell why",
 		vm_entry_label(label, action->owner), action->gpu, CORE_FAILING_STARTS);
+	gpu_watch_starts_fail(mediator->watch, action->gpu, label);
 }
 
 static void do_gpu_drained(struct mediator *mediator, const struct core_action *action)
@@ -342,6 +343,7 @@ static void on_worker_ready(void *owner, uint32_t vm, uint64_t generation,
 	struct mediator *mediator = owner;
 	int64_t now_ns = clock_monotonic_ns();
 
+	gpu_watch_started(mediator->watch, core_vm_gpu(mediator->core, vm));
 	core_worker_ready(mediator->core, now_ns, vm, generation);
 	decided(mediator, now_ns);
 }

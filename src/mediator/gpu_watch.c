@@ -180,6 +180,24 @@ void gpu_watch_freed(struct gpu_watch *watch, uint32_t index)
 	gpu_watch_update(&watch->gpus[index]);
 }
 
+void gpu_watch_starts_fail(struct gpu_watch *watch, uint32_t index, const char *who)
+{
+	struct watched *gpu = &watch->gpus[index];
+
+	if (!gpu->health)
+		return;
+	health_starts_fail(gpu->health, clock_monotonic_ns(), who);
+	gpu_watch_update(gpu);
+}
+
+void gpu_watch_started(struct gpu_watch *watch, uint32_t index)
+{
+	struct watched *gpu = &watch->gpus[index];
+
+	if (gpu->health && health_started(gpu->health))
+		gpu_watch_update(gpu);
+}
+
 void gpu_watch_set_drained(struct gpu_watch *watch, uint32_t index, bool drained, const char *by,
                            struct admin_call *call)
 {

@@ -45,6 +45,10 @@ void gpu_watch_drained(struct gpu_watch *watch, uint32_t gpu);
 void gpu_watch_stuck(struct gpu_watch *watch, uint32_t gpu);
 void gpu_watch_freed(struct gpu_watch *watch, uint32_t gpu);
 
+/* Workers on the GPU do not start, that of VM @who for one; or one has. */
+void gpu_watch_starts_fail(struct gpu_watch *watch, uint32_t gpu, const char *who);
+void gpu_watch_started(struct gpu_watch *watch, uint32_t gpu);
+
 /*
  * An operator, @by, takes a GPU out of service, or gives it back, whatever had drained
  * it. @call is answered once that is recorded.

@@ -40,6 +40,8 @@ static json_t *percentile_us(const struct core_vm_stats *stats, uint32_t permill
 /* Between two attempts to start a worker that has failed there is none, and it will not do. */
 static json_t *worker_text(const struct core_vm_stats *stats)
 {
+	if (stats->stuck)
+		return json_string("stuck");
 	if (stats->worker == CORE_WORKER_NONE && stats->failed_starts)
 		return json_string("failing");
 	return json_string(core_worker_state_name(stats->worker));

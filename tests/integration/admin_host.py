@@ -167,7 +167,7 @@ ANSWERS = {
                                            "health": "ok"}],
                "vms": [LIVE_VM], "database": {"path": "/x", "ok": True}},
     "health": {"gpus": [{"index": 0, "uuid": "GPU-1", "name": "H100", "health": "degraded",
-                         "reasons": []}]},
+                         "nvml": "up", "reasons": []}]},
     "reload": {"added": 1, "removed": 0, "changed": ["web: weight 1.00 -> 2.00"], "errors": []},
     "show-metrics": {"text": "# HELP vgpu_workers w\nvgpu_workers 1\n"},
     "show-connections": {"connections": [{"vm_uuid": UUID1, "vm_name": "web", "peer_pid": 77,

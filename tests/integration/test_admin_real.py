@@ -2,7 +2,10 @@
 """vgpu-admin against the real mediator."""
 
 import re
+import time
 
+import mediator as harness
+import wire
 from admin_host import LIVE_VM, LIVE_WEIGHTS, UUID1
 from paths import ADMIN
 
@@ -53,3 +56,34 @@ def test_one_bad_name_everywhere_the_same(host, new_mediator):
     for command, key in (("list-vms", "vms"), ("status", "vms"), ("show-metrics", "vms")):
         assert [vm["vm_name"] for vm in host.json(command)[key]] == [name]
     assert f'vm="{name}"' in host.ok("metrics", "--prometheus")
+
+
+def test_what_happened_to_a_vm(host, new_mediator):
+    """Its faults and orders, and how it is now, for people and for programs."""
+    served = new_mediator("real").start(job_timeout_ms=100, quarantine_threshold=1000)
+    host.db, host.socket = served.database, served.admin_path
+    host.ok("register-vm", f"--vm-uuid={UUID1}", "--name=web")
+    device = served.connect(UUID1)
+    began = int(time.time())
+    for opcode, code in ((wire.OP_HANG, wire.TIMEOUT), (wire.OP_NOP, wire.OK)):
+        assert device.call(opcode).code == code
+    who = f"--vm-uuid={UUID1}"
+    host.ok("quarantine-vm", who, "--reason=runs a miner", env={"SUDO_USER": "alice"})
+    host.ok("clear-quarantine", who, "--reason=did not", env={"SUDO_USER": "bob"})
+    harness.wait_for(lambda: len(host.json("show-vm", who)["faults"]) == 4, "all four")
+    vm = host.json("show-vm", who)
+    rows = [tuple(fault[key] for key in ("kind", "points", "detail", "by")) for fault in vm["faults"]]
+    assert rows == [("timeout", 0, "limit 100 ms", None), ("recovered", 0, None, None),
+                    ("quarantined", 0, "runs a miner", "alice"), ("cleared", 0, "did not", "bob")]
+    assert all(began <= fault["at"] <= time.time() for fault in vm["faults"])
+    assert (vm["now"]["worker"], vm["now"]["gpu"], vm["now"]["fault_points"]) == ("ready", 0, 0)
+    text = host.ok("show-vm", who)
+    for line in (r"Fault points +0", r"Worker +ready", r"Faults +1",
+                 r"[-\d]+ [:\d]+ [+\d]+ +timeout +0 +limit 100 ms +-",
+                 r"[-\d]+ [:\d]+ [+\d]+ +quarantined +0 +runs a miner +alice",
+                 r"[-\d]+ [:\d]+ [+\d]+ +cleared +0 +did not +bob"):
+        assert re.search(f"^{line}$", text, re.M), (line, text)
+    assert max(map(len, text.splitlines())) <= 120
+    served.stop()
+    assert host.json("show-vm", who)["now"] is None
+    assert "Now:" not in host.ok("show-vm", who)

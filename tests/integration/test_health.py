@@ -425,15 +425,17 @@ def test_health_as_people_read_it(new_story):
     def lines():
         text = subprocess.run([ADMIN, "--admin-socket", story.mediator.admin_path, "health"],
                               check=True, capture_output=True, text=True).stdout
-        text = re.sub(r", for [0-9.]+ s; ", ", for a while; ", text)
+        assert max(map(len, text.splitlines())) <= 120, text
+        text = re.sub(r", for [0-9.]+ s\n +->", ", for a while ->", text)
         return [line.strip() for line in text.split("GPU 0:\n", 1)[1].splitlines()]
 
     expected = [
-        "Why        drained by alice, for a while; "
+        "Why        drained by alice, for a while -> "
         "vgpu-admin resume gives it back; it is not reset meanwhile",
-        "Why        Xid 48: memory error that ECC cannot correct, for a while; "
+        "Why        Xid 48: memory error that ECC cannot correct, for a while -> "
         "reset the GPU (nvidia-smi --gpu-reset) once it is drained",
         "Service    drained, no work on it; reset: left to the operator",
+        f"UUID       {story.gpu()['uuid']}",
         "NVML       up",
         "Memory     controller busy 42% of the time",
         "Clocks     limited by the hardware, heat (hardware)",

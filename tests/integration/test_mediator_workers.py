@@ -16,6 +16,7 @@ import pytest
 
 import mediator as harness
 import wire
+from test_health import Story
 
 SPIN_US = 100_000
 UNUSED_UID = 70003
@@ -231,6 +232,26 @@ def test_a_worker_that_never_starts_is_shown_and_does_not_keep_jobs_waiting(new_
     harness.wait_for(lambda: device.call(wire.OP_NOP).code == wire.OK, "a job that works")
     assert mediator.vm_status(uuid)["failed_starts"] == 0
     assert mediator.workers()[0]["failed_starts"] == 0
+
+
+def test_a_gpu_on_which_workers_do_not_start_says_so(new_mediator, programs):
+    """It may be the GPU; whichever worker starts there clears it."""
+    story = Story(new_mediator())
+    uuid, other = story.vm, story.mediator.add_vm(2)
+    worker = story.mediator.worker_pid(uuid)
+    programs.script("exit 1")
+    os.kill(worker, signal.SIGKILL)
+    harness.wait_for(lambda: not harness.alive(worker), "the end of the worker")
+    for _ in range(5):
+        assert story.device.call(wire.OP_NOP).code == wire.UNAVAILABLE
+    story.state_becomes("degraded")
+    [reason] = story.gpu()["reasons"]
+    assert reason["code"] == "starts_fail"
+    assert uuid in reason["message"] and "vgpu-worker --probe" in reason["remedy"]
+    programs.works()
+    story.mediator.connect(other).works()
+    story.state_becomes("ok")
+    story.says_over("workers do not start there")
 
 
 def test_a_worker_that_cannot_start_harms_nobody(new_mediator, programs):

@@ -98,6 +98,8 @@ def test_a_worker_that_survives_sigkill(new_mediator):
         story.mediator.says("survives SIGKILL")
         harness.wait_for(lambda: story.gpu()["drained"], "the drain")
         assert "worker_stuck" in story.codes()
+        assert story.mediator.vm_status(story.vm)["worker"] == "stuck"
+        assert [(w["pid"], w["state"]) for w in story.mediator.workers()] == [(worker, "stuck")]
         assert story.refused()
         story.tell("xid 119")
         story.mediator.says("a fresh context works")

@@ -517,6 +517,25 @@ static void test_unreachable(void **state)
 	assert_state(world, "ok");
 }
 
+/* Whichever worker starts there: the GPU is not what keeps the others from it. */
+static void test_workers_that_do_not_start(void **state)
+{
+	struct health_world *world = *state;
+
+	poll_readings(world, 1);
+	news(world);
+	assert_false(health_started(world->health));
+	health_starts_fail(world->health, world->now_ns, "VM a");
+	assert_state(world, "degraded");
+	assert_false(health_needs_drain(world->health));
+	assert_non_null(strstr(reason(world, "starts_fail")->message, "VM a"));
+	poll_readings(world, 2 * HEALTH_REPORT_S);
+	assert_string_equal(news(world), "+starts_fail");
+	assert_true(health_started(world->health));
+	assert_string_equal(news(world), "-starts_fail");
+	assert_state(world, "ok");
+}
+
 static void test_reasons_come_worst_first(void **state)
 {
 	struct health_world *world = *state;
@@ -565,6 +584,7 @@ int main(void)
 		TEST(test_silence_does_not_count_as_cool),
 		TEST(test_nvml_absent),
 		TEST(test_unreachable),
+		TEST(test_workers_that_do_not_start),
 		TEST(test_reasons_come_worst_first),
 	};
 

@@ -281,6 +281,23 @@ void health_xid_came(struct health *health, int64_t now_ns, uint64_t number)
 	begin(health, now_ns, codes[xid->class], message);
 }
 
+void health_starts_fail(struct health *health, int64_t now_ns, const char *who)
+{
+	char message[HEALTH_TEXT_BYTES];
+
+	snprintf(message, sizeof(message), "workers do not start there, that of %.100s for one",
+	         who);
+	begin(health, now_ns, HEALTH_CODE_STARTS_FAIL, message);
+}
+
+bool health_started(struct health *health)
+{
+	bool news = health->reasons[HEALTH_CODE_STARTS_FAIL].active;
+
+	end(health, HEALTH_CODE_STARTS_FAIL);
+	return news;
+}
+
 void health_mended(struct health *health, int64_t now_ns, enum health_mend how)
 {
 	for (int code = 0; code < HEALTH_CODE_COUNT; code++) {

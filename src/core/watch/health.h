@@ -167,6 +167,12 @@ void health_readings_stopped(struct health *health, int64_t now_ns, const char *
 
 void health_xid_came(struct health *health, int64_t now_ns, uint64_t number);
 
+/* A worker there has failed to start again and again; @who is its VM. */
+void health_starts_fail(struct health *health, int64_t now_ns, const char *who);
+
+/* A worker has started there. True if that is news. */
+bool health_started(struct health *health);
+
 /* Why a GPU that needed a reset may work again. */
 enum health_mend {
 	HEALTH_MEND_RESET, /* it was reset, and verified to work: every reason ends */

@@ -47,6 +47,9 @@ const struct health_code_info health_codes[HEALTH_CODE_COUNT] = {
 	[HEALTH_CODE_UNREACHABLE] =
 		CODE("unreachable", HEALTH_UNKNOWN, false, HEALTH_RESET_NO, HEALTH_ENDS_BY_RULE,
                      "does nvidia-smi list this GPU? jobs go on meanwhile"),
+	[HEALTH_CODE_STARTS_FAIL] =
+		CODE("starts_fail", HEALTH_DEGRADED, false, HEALTH_RESET_NO, HEALTH_ENDS_BY_START,
+                     "the log has what each said; try vgpu-worker --probe"),
 	[HEALTH_CODE_TEMPERATURE] =
 		CODE("temperature", HEALTH_DEGRADED, false, HEALTH_RESET_NO, HEALTH_ENDS_BY_RULE,
                      "check fans and air flow; jobs become slower"),

@@ -20,6 +20,7 @@ enum health_code {
 	HEALTH_CODE_ROWS_FAILED,
 	HEALTH_CODE_NO_READINGS,
 	HEALTH_CODE_UNREACHABLE,
+	HEALTH_CODE_STARTS_FAIL,
 	HEALTH_CODE_TEMPERATURE,
 	HEALTH_CODE_THROTTLE_THERMAL,
 	HEALTH_CODE_THROTTLE_POWER,
@@ -37,6 +38,7 @@ enum health_code {
 /* What ends a reason, beside a reset that is verified. */
 enum health_end {
 	HEALTH_ENDS_BY_RULE,    /* its condition is gone: a row of health_rules says when */
+	HEALTH_ENDS_BY_START,   /* a worker has started there */
 	HEALTH_ENDS_BY_TIME,    /* HEALTH_REPORT_S without a repetition */
 	HEALTH_ENDS_BY_RESET,   /* a reset, ours or somebody else's */
 	HEALTH_ENDS_BY_READING, /* readings come again: its row says for how long */
