@@ -20,6 +20,7 @@ if not (ROOT / "meson.build").exists():
         "test_gpu_report.py",
         "test_install.py",
         "test_kernels.py",
+        "test_sim_measured.py",
         "test_tour.py",
     ]
 
