@@ -209,9 +209,10 @@ enum admin_exit record_change_from_options(struct admin *admin, struct registry_
 	}
 	if (status == ADMIN_DONE && priority) {
 		if (priority_parse(&out->values.priority, priority) < 0)
-			status = admin_fail(admin, ADMIN_USAGE,
-			                    "--priority=%s is none of low, medium and high",
-			                    priority);
+			status = admin_fail(
+				admin, ADMIN_USAGE,
+				"--priority=%s is no priority; allowed is low, medium or high",
+				priority);
 		out->fields |= REGISTRY_FIELD_PRIORITY;
 	}
 	if (status == ADMIN_DONE && admin_given(admin, OPTION_ALLOW_CUBIN)) {
