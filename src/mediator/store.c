@@ -84,6 +84,22 @@ static void explain(const struct store *store, int result, struct registry_error
 		snprintf(why->text, sizeof(why->text), "%s", registry_message(store->registry));
 }
 
+/*
+ * Each reading of the registry takes what lies in the future for something that happens now; it
+ * would never become old. If that cannot be written the next reading tries again.
+ */
+static void settle_times(struct store *store, const struct registry_faults *faults)
+{
+	int64_t now_s = clock_realtime_s();
+	bool ahead = false;
+
+	for (size_t i = 0; i < faults->count; i++)
+		ahead |= faults->items[i].at_s > now_s;
+	if (ahead && registry_faults_not_after(store->registry, now_s) == 0)
+		log_warning("registry: faults of a time to come are dated back to now: the host's "
+		            "clock was set back");
+}
+
 static int do_load(struct store *store, struct request *request)
 {
 	struct store_snapshot *snapshot = &request->snapshot;
@@ -95,6 +111,8 @@ static int do_load(struct store *store, struct request *request)
 		r = registry_fault_list_counting(store->registry, &snapshot->faults);
 	if (r == 0)
 		r = registry_gpu_hold_list(store->registry, &snapshot->holds);
+	if (r == 0)
+		settle_times(store, &snapshot->faults);
 	store->behind = r != 0;
 	return r;
 }

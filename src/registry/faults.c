@@ -192,6 +192,12 @@ int registry_faults_forgive(struct registry *registry, const char *uuid, int64_t
 	return registry_change_vm(registry, uuid, points_forgive, &forgiveness);
 }
 
+int registry_faults_not_after(struct registry *registry, int64_t now_s)
+{
+	return registry_run(registry, "change", "UPDATE faults SET at = ?1 WHERE at > ?1", "i",
+	                    now_s);
+}
+
 /* ---- Reading --------------------------------------------------------------------- */
 
 void registry_faults_clear(struct registry_faults *faults)

@@ -242,6 +242,12 @@ int registry_recovery_record(struct registry *registry, const char *uuid, int64_
 int registry_faults_forgive(struct registry *registry, const char *uuid, int64_t since_s,
                             const char *why);
 
+/*
+ * The host's clock was set back: what claims to happen after @now_s has happened by then, and is
+ * to be forgotten as long after that as anything else.
+ */
+int registry_faults_not_after(struct registry *registry, int64_t now_s);
+
 struct registry_fault {
 	int64_t id;
 	char *vm_uuid;

@@ -108,6 +108,46 @@ def test_points_are_forgotten_after_their_window(new_mediator):
     assert stored(mediator, uuid) == (0, 3)
 
 
+def test_points_have_their_window_across_restarts(new_mediator):
+    """By the host's clock, on which the mediator does not depend while it runs."""
+    mediator = new_mediator().start()
+    uuid = mediator.add_vm()
+    mediator.kill()
+    now = int(time.time())
+    with mediator.registry() as registry:
+        registry.executemany(
+            "INSERT INTO faults (vm_uuid, at, kind, points) VALUES (?, ?, 'worker_death', 1)",
+            [(uuid, now - 3601), (uuid, now - 3000), (uuid, now)])
+    mediator.start()
+    assert points(mediator, uuid) == 2
+    mediator.stop()
+    mediator.start(fault_window_s=2000)
+    assert points(mediator, uuid) == 1
+
+
+def test_points_of_a_clock_that_was_set_back_are_forgotten_too(new_mediator):
+    """They happened by now at the latest; however often the registry is read."""
+    mediator = new_mediator().start(fault_window_s=4)
+    uuid = mediator.add_vm()
+    mediator.kill()
+    tomorrow = int(time.time()) + 86400
+    with mediator.registry() as registry:
+        registry.execute(
+            "INSERT INTO faults (vm_uuid, at, kind, points) VALUES (?, ?, 'timeout', 3)",
+            (uuid, tomorrow))
+    mediator.start(fault_window_s=4)
+    mediator.says("the host's clock was set back")
+
+    def forgotten():
+        mediator.reload()
+        return points(mediator, uuid) == 0
+
+    harness.wait_for(forgotten, "forgetting")
+    with mediator.registry() as registry:
+        [(at,)] = registry.execute("SELECT at FROM faults").fetchall()
+    assert at <= time.time()
+
+
 def test_points_survive_a_restart(new_mediator):
     mediator = new_mediator().start(quarantine_threshold=3)
     uuid = mediator.add_vm()

@@ -485,6 +485,25 @@ static void test_forgiven_faults(void **state)
 	registry_faults_clear(&faults);
 }
 
+static void test_faults_of_a_clock_that_was_set_back(void **state)
+{
+	struct registry_fault_event event = {.kind = "gpu_fault", .points = 1};
+	const int64_t times[] = {1000, 2000, 2001, 90000};
+	struct fixture *f = *state;
+	struct registry_faults faults;
+
+	insert(f, UUID_A, "a");
+	for (size_t i = 0; i < ARRAY_LEN(times); i++) {
+		event.at_s = times[i];
+		assert_int_equal(registry_fault_record(f->registry, UUID_A, &event), 0);
+	}
+	assert_int_equal(registry_faults_not_after(f->registry, 2000), 0);
+	assert_int_equal(registry_fault_list(f->registry, UUID_A, 0, &faults), 0);
+	for (size_t i = 0; i < ARRAY_LEN(times); i++)
+		assert_int_equal(faults.items[i].at_s, i ? 2000 : 1000);
+	registry_faults_clear(&faults);
+}
+
 static void test_gpu_holds(void **state)
 {
 	struct fixture *f = *state;
@@ -726,6 +745,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_faults_and_quarantine, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_orders_are_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_forgiven_faults, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_faults_of_a_clock_that_was_set_back, setup,
+	                                        teardown),
 		cmocka_unit_test_setup_teardown(test_gpu_holds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pools, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_counter_that_cannot_be_read, setup, teardown),
