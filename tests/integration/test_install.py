@@ -34,9 +34,18 @@ def test_files(installed):
     names = {path.name for path in installed.rglob("*") if path.is_file()}
     assert {"vgpu-mediator", "vgpu-worker", "vgpu-admin", "vgpu-client", "vgpu-sim",
             "vgpu-mediator.service", "vgpu.conf", "mediator.conf", "vgpu.h", "protocol.h",
-            "libvgpu.a", "vgpu.pc"} <= names
+            "sgemm.h", "libvgpu.a", "vgpu.pc"} <= names
     assert {path.name for path in (ROOT / "man").glob("*.[18]")} <= names
     assert not [name for name in names if name.startswith(("bench-", "test_"))]
+
+
+def test_the_library_takes_no_names_but_its_own(installed):
+    archive, = installed.rglob("libvgpu.a")
+    listed = subprocess.run(["nm", "--extern-only", "--defined-only", "--format=posix", archive],
+                            check=True, capture_output=True, text=True).stdout
+    names = [line.split()[0] for line in listed.splitlines() if " T " in line or " D " in line]
+    assert "vgpu_call" in names
+    assert [name for name in names if not name.startswith("vgpu_")] == []
 
 
 @pytest.mark.skipif(not shutil.which("pkg-config"), reason="no pkg-config")
