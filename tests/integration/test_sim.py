@@ -2,6 +2,7 @@
 """vgpu-sim on its command line: what it prints, draws and refuses."""
 
 import json
+import re
 import subprocess
 import xml.etree.ElementTree
 
@@ -10,6 +11,7 @@ import pytest
 from paths import SIM
 
 LIMIT_S = 60
+SVG = "{http://www.w3.org/2000/svg}"
 
 TWO = """
 [scenario]
@@ -76,8 +78,14 @@ def test_what_is_due_follows_gpus_weights_and_who_is_there(scenario):
 def test_picture(scenario, tmp_path):
     sim("--svg", tmp_path / "picture.svg", scenario())
     root = xml.etree.ElementTree.parse(tmp_path / "picture.svg").getroot()
-    names = [element.text for element in root.iter("{http://www.w3.org/2000/svg}title")]
+    names = [element.text for element in root.iter(f"{SVG}title")]
     assert sorted(names) == ['a<b&"c', "late"]
+    # Every area goes from edge to edge.
+    frame = [element for element in root.iter(f"{SVG}rect") if element.get("fill") == "none"][0]
+    left = float(frame.get("x"))
+    for area in (path for path in root.iter(f"{SVG}path") if path.get("fill")):
+        xs = [float(x) for x in re.findall(r"H([0-9.]+)", area.get("d"))]
+        assert (min(xs), max(xs)) == (left, left + float(frame.get("width")))
     assert "No such file" in sim("--svg", tmp_path / "no" / "x.svg", scenario(), status=1).stderr
 
 
