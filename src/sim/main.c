@@ -122,6 +122,7 @@ static bool wanted(const struct options *options, const struct scenario *scenari
 static int play_file(const struct options *options, const char *path)
 {
 	CLEANUP(freep) struct scenario *scenario = calloc(1, sizeof(*scenario));
+	bool any = false;
 	int r = -ENOMEM;
 
 	if (scenario)
@@ -129,8 +130,15 @@ static int play_file(const struct options *options, const char *path)
 	if (r < 0)
 		return r;
 	for (const struct sim_policy *policy = sim_policies; policy->name; policy++) {
-		if (wanted(options, scenario, policy) && play(options, scenario, policy) < 0)
+		if (!wanted(options, scenario, policy))
+			continue;
+		any = true;
+		if (play(options, scenario, policy) < 0)
 			r = -EPROTO;
+	}
+	if (!any) {
+		fprintf(stderr, "%s: nothing is expected of any policy\n", path);
+		r = -EPROTO;
 	}
 	return r;
 }
@@ -178,11 +186,6 @@ int main(int argc, char **argv)
 		else
 			puts("vgpu-sim " VGPU_VERSION);
 		return EXIT_SUCCESS;
-	}
-	if (!options.pick_cost && !options.show && !options.random && !options.decisions &&
-	    !*options.files) {
-		fprintf(stderr, "vgpu-sim: which scenario? (see --help)\n");
-		return EXIT_USAGE;
 	}
 	return do_as_asked(&options) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -19,6 +19,8 @@ struct row {
 	const char *help;
 };
 
+enum { SEED_DEFAULT = 1 };
+
 #define AT(member) offsetof(struct options, member)
 
 static const struct row rows[] = {
@@ -80,6 +82,29 @@ static bool set(struct options *options, const struct row *row, char *text)
 	return options->policy != NULL;
 }
 
+static bool refuse(const char *why)
+{
+	fprintf(stderr, "vgpu-sim: %s (see --help)\n", why);
+	return false;
+}
+
+/* What stands there must have a meaning, and something must be left to do. */
+static bool is_complete(const struct options *options)
+{
+	bool plays_files =
+		!options->random && !options->decisions && !options->show && !options->pick_cost;
+
+	if (plays_files && !*options->files)
+		return refuse("which scenario?");
+	if (!plays_files && *options->files)
+		return refuse("this is done without a scenario");
+	if (plays_files && options->seed != SEED_DEFAULT)
+		return refuse("--seed is of random scenarios; another one names its own");
+	if (options->seeds == 0)
+		return refuse("--seeds 0 plays nothing");
+	return true;
+}
+
 int options_parse(struct options *out, int argc, char **argv)
 {
 	struct option known[ARRAY_LEN(rows) + 1] = {{NULL, 0, NULL, 0}};
@@ -90,13 +115,13 @@ int options_parse(struct options *out, int argc, char **argv)
 			.name = rows[i].name,
 			.has_arg = rows[i].argument ? required_argument : no_argument,
 		};
-	*out = (struct options){.seed = 1, .seeds = 1};
+	*out = (struct options){.seed = SEED_DEFAULT, .seeds = 1};
 	while ((option = getopt_long(argc, argv, "", known, &index)) != -1) {
 		if (option == '?' || !set(out, &rows[index], optarg))
 			return -EINVAL;
 	}
 	out->files = argv + optind;
-	return 0;
+	return out->help || out->version || is_complete(out) ? 0 : -EINVAL;
 }
 
 void options_help(FILE *to)

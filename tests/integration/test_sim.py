@@ -105,6 +105,10 @@ def test_expectations_of_other_policies(scenario):
     sim("--expect", "--policy", "fair", path)
 
 
+def test_a_scenario_that_expects_nothing(scenario):
+    assert "nothing is expected" in sim("--expect", scenario(), status=1).stderr
+
+
 def test_a_vm_that_never_runs_has_waited(scenario):
     late = "load = periodic\ncounts = wait\n"
     text = "worker-start-us = {}\n[expect fair]\nwait-p99-ms = ..50"
@@ -130,7 +134,9 @@ def test_random_scenarios(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--no-such-option"], ["--policy", "best", "x.ini"],
-                                       ["--seeds", "some", "x.ini"], ["--random", "-1"]])
+                                       ["--seeds", "some", "x.ini"], ["--random", "-1"],
+                                       ["--seeds", "0", "x.ini"], ["--seed", "3", "x.ini"],
+                                       ["--random", "2", "x.ini"], ["--pick-cost", "x.ini"]])
 def test_wrong_options(arguments):
     done = sim(*arguments, status=2)
     assert "vgpu-sim: " in done.stderr and not done.stdout
