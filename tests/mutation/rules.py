@@ -507,4 +507,22 @@ WORKERS = [
              ";"),
 ]
 
-MUTATIONS = [*SCHEDULE, *LIMITS, *JOB_LIMITS, *DRAINS, *FAULTS, *WORKERS]
+RETRIES = [
+    Mutation("no retry comes before its hint", "src/guest/retry.c",
+             "max_u64(drawn_us, retry_after_us);",
+             "max_u64(drawn_us, retry_after_us / 2);"),
+    Mutation("retries are spread in time", "src/guest/retry.c",
+             "half_us + ((half_us + 1) * random >> 32);",
+             "2 * half_us + 0 * random;"),
+    Mutation("retries are further and further apart", "src/guest/retry.c",
+             "longest_us[attempt - 1] / 2;",
+             "longest_us[0 * attempt] / 2;"),
+    Mutation("only what a limit refused is tried again", "src/guest/handle.c",
+             "r != VGPU_CODE_RATE_LIMITED || attempt > vgpu->retries",
+             "r == VGPU_CODE_OK || attempt > vgpu->retries"),
+    Mutation("retries can be switched off", "src/guest/handle.c",
+             "r != VGPU_CODE_RATE_LIMITED || attempt > vgpu->retries",
+             "r != VGPU_CODE_RATE_LIMITED || attempt > VGPU_RETRIES_MAX"),
+]
+
+MUTATIONS = [*SCHEDULE, *LIMITS, *JOB_LIMITS, *DRAINS, *FAULTS, *WORKERS, *RETRIES]

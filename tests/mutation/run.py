@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Takes the core's rules away one by one and requires that a check notices.
+"""Takes the rules of core and guest away one by one and requires that a check notices.
 
 Each mutation of rules.py replaces one piece of text in a copy of the sources. Then the
 copy is built, and the checks run in turn: unit tests, scenarios that once failed, random
@@ -26,7 +26,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 UNIT_LIMIT_S = 60
 CHECK_LIMIT_S = 120
 UNIT_TESTS = ["sched_run_list", "sched_fair", "sched_lockstep", "limit", "core", "core_limits",
-              "core_places", "core_timeouts", "core_vms", "core_hangs", "core_random"]
+              "core_places", "core_timeouts", "core_vms", "core_hangs", "core_random",
+              "guest_handle"]
 
 NOT_NOTICED = "NOT NOTICED"
 NOT_ENDED = "DOES NOT END"
