@@ -280,6 +280,8 @@ int gpu_watch_new(struct gpu_watch **out, struct mediator *mediator)
 		r = health_new(&gpu->health, clock_monotonic_ns());
 		if (r < 0)
 			return r;
+		if (!mediator->gpus.gpus[i].answers)
+			health_no_context(gpu->health, clock_monotonic_ns());
 	}
 	if (mediator->gpus.cuda) {
 		r = start_reader(watch);

@@ -44,6 +44,7 @@ static int probe(struct gpu_info *out, const char *program, const char *backend,
 	snprintf(out->spec, sizeof(out->spec), "%s", spec);
 	copy_text(out->uuid, object, "uuid");
 	copy_text(out->name, object, "name");
+	out->answers = true;
 	json_decref(object);
 	return 0;
 }
@@ -66,33 +67,60 @@ static int add_gpu(struct gpu_table *table, uint32_t pool, const struct gpu_info
 	return 0;
 }
 
-static int find_cuda(struct gpu_table *table, const struct config *config, const char *program)
+/*
+ * The GPU that @spec names, and whether it answers. One with a UUID that does not is kept all the
+ * same: the others must work, and it may be back.
+ */
+static int look_at_gpu(struct gpu_info *out, const char *program, uint32_t pool, const char *spec)
 {
 	char why[1024];
+	int r = probe(out, program, "cuda", spec, why, sizeof(why));
+
+	if (r == 0)
+		return 0;
+	log_error("pool %c: GPU %s cannot be used: %s", pool_letter(pool), spec, why);
+	if (strncmp(spec, "GPU-", 4) != 0)
+		return -ENODEV;
+	*out = (struct gpu_info){.answers = false};
+	snprintf(out->spec, sizeof(out->spec), "%s", spec);
+	snprintf(out->uuid, sizeof(out->uuid), "%s", spec);
+	snprintf(out->name, sizeof(out->name), "does not answer");
+	return 0;
+}
+
+static int find_pool(struct gpu_table *table, const struct config *config, uint32_t pool,
+                     const char *program)
+{
+	char list[CONFIG_GPUS_BYTES];
+	char *save = NULL;
+	int r = 0;
+
+	snprintf(list, sizeof(list), "%s", config->gpus[pool][0] ? config->gpus[pool] : "0");
+	for (const char *spec = strtok_r(list, ",", &save); r == 0 && spec;
+	     spec = strtok_r(NULL, ",", &save)) {
+		struct gpu_info gpu;
+
+		r = look_at_gpu(&gpu, program, pool, spec);
+		if (r == 0)
+			r = add_gpu(table, pool, &gpu);
+	}
+	return r;
+}
+
+static int find_cuda(struct gpu_table *table, const struct config *config, const char *program)
+{
+	bool answers = false;
 
 	for (uint32_t pool = 0; pool < POOL_COUNT; pool++) {
-		char list[CONFIG_GPUS_BYTES];
-		char *save = NULL;
+		int r = find_pool(table, config, pool, program);
 
-		snprintf(list, sizeof(list), "%s",
-		         config->gpus[pool][0] ? config->gpus[pool] : "0");
-		for (const char *spec = strtok_r(list, ",", &save); spec;
-		     spec = strtok_r(NULL, ",", &save)) {
-			struct gpu_info gpu;
-			int r = probe(&gpu, program, "cuda", spec, why, sizeof(why));
-
-			if (r < 0) {
-				log_error("pool %c: GPU %s cannot be used: %s", pool_letter(pool),
-				          spec, why);
-				return -ENODEV;
-			}
-			r = add_gpu(table, pool, &gpu);
-			if (r < 0)
-				return r;
-		}
+		if (r < 0)
+			return r;
 	}
+	for (uint32_t i = 0; i < table->count; i++)
+		answers |= table->gpus[i].answers;
 	table->cuda = true;
-	return 0;
+	return answers ? 0 : -ENODEV;
 }
 
 static void use_cpu(struct gpu_table *table)

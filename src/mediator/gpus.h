@@ -16,6 +16,7 @@ struct gpu_info {
 	char spec[GPU_TEXT_BYTES]; /* what a worker's --gpu takes; "" with the cpu backend */
 	char uuid[GPU_TEXT_BYTES];
 	char name[GPU_TEXT_BYTES];
+	bool answers; /* at the start */
 };
 
 struct gpu_table {
@@ -27,7 +28,8 @@ struct gpu_table {
 
 /*
  * Chooses the backend that @config asks for and fills @out. Errors are logged with their
- * remedy. Returns 0, or -ENODEV when a GPU that the configuration names does not answer.
+ * remedy. Returns 0, or -ENODEV when no GPU that the configuration names answers, or one does not
+ * that it names by index: then nobody knows which one it is.
  */
 int gpus_find(struct gpu_table *out, const struct config *config, const char *worker_program);
 

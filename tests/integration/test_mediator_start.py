@@ -188,9 +188,12 @@ def test_cuda(new_mediator, backend):
 def test_a_gpu_that_is_not_there(new_mediator):
     mediator = new_mediator()
     with_standin(mediator)
-    for gpu in ("7", "GPU-00000000-0000-0000-0000-000000000000"):
-        said = mediator.refuses_to_start(backend="cuda", **{"pool.B.gpus": gpu})
-        assert f"pool B: GPU {gpu} cannot be used" in said
+    absent = "GPU-00000000-0000-0000-0000-000000000000"
+    said = mediator.refuses_to_start(backend="cuda", **{"pool.B.gpus": "7"})
+    assert "pool B: GPU 7 cannot be used" in said
+    said = mediator.refuses_to_start(
+        backend="cuda", **{"pool.A.gpus": absent, "pool.B.gpus": absent})
+    assert f"pool A: GPU {absent} cannot be used" in said and "--backend cpu" in said
 
 
 def test_two_gpus_for_two_pools(new_mediator):

@@ -80,3 +80,41 @@ def test_where_all_gpus_of_a_pool_are_drained_its_jobs_are_refused(new_mediator)
     mediator.call("resume", gpu=1)
     pair.device.works()
     assert [worker["gpu"] for worker in mediator.workers()] == [1]
+
+
+def uuid_of_gpu(number):
+    return f"GPU-5747414e-4400-0000-0000-{number:012x}"
+
+
+def test_a_gpu_that_is_gone_at_the_start_keeps_none_of_the_others_down(new_mediator):
+    """Named by UUID it has failed, and the rest is served; back, an operator gives it work."""
+    mediator = new_mediator()
+    pools = {"pool.A.gpus": uuid_of_gpu(0), "pool.B.gpus": uuid_of_gpu(1)}
+    story = Story(mediator, devices=1, **pools)
+    assert f"pool B: GPU {uuid_of_gpu(1)} cannot be used" in mediator.log()
+    other = mediator.add_vm(2, pool_id="B")
+    device = mediator.connect(other, hello=True)
+
+    def codes():
+        return {reason["code"] for reason in mediator.call("health")["gpus"][1]["reasons"]}
+
+    # It is tried once more, as after any reset.
+    harness.wait_for(lambda: {"no_context", "reset_failed"} <= codes(), "its end")
+    assert mediator.call("health")["gpus"][1]["health"] == "failed"
+    assert device.call(wire.OP_NOP).type == wire.MSG_BUSY
+    story.device.works()
+    mediator.stop()
+    mediator.environment["VGPU_STANDIN_DEVICES"] = "2"
+    mediator.start(**story.settings)
+    mediator.call("resume", gpu=1)
+    mediator.connect(other).works()
+    assert codes() <= {"no_readings"}
+
+
+def test_a_pool_without_one_of_its_gpus_works_on_the_other(new_mediator):
+    mediator = new_mediator()
+    mediator.environment = {"LD_LIBRARY_PATH": str(harness.STANDIN)}
+    mediator.start(backend="cuda", **{"pool.A.gpus": f"{uuid_of_gpu(1)},{uuid_of_gpu(0)}"})
+    mediator.connect(mediator.add_vm()).works()
+    assert [worker["gpu"] for worker in mediator.workers()] == [1]
+    assert mediator.call("health")["gpus"][0]["health"] == "failed"

@@ -88,6 +88,24 @@ static void test_reset_required(void **state)
 	assert_state(world, "ok");
 }
 
+/* It did not answer at the start: a fresh context later is all that was missing. */
+static void test_no_context_at_the_start(void **state)
+{
+	struct health_world *world = *state;
+
+	health_no_context(world->health, world->now_ns);
+	poll_readings(world, 5);
+	assert_state(world, "failed");
+	assert_true(health_needs_drain(world->health) && health_needs_reset(world->health));
+	health_mended(world->health, world->now_ns, HEALTH_MEND_FRESH);
+	assert_state(world, "ok");
+	assert_false(health_needs_drain(world->health));
+	health_no_context(world->health, world->now_ns);
+	health_reset_failed(world->health, world->now_ns, "the probe exited with status 69");
+	assert_state(world, "failed");
+	assert_false(health_needs_reset(world->health));
+}
+
 static void test_reset_fails(void **state)
 {
 	struct health_world *world = *state;
@@ -250,6 +268,7 @@ int main(void)
 		TEST(test_xid_48_needs_a_reset),
 		TEST(test_lost_and_back),
 		TEST(test_reset_required),
+		TEST(test_no_context_at_the_start),
 		TEST(test_reset_fails),
 		TEST(test_a_fresh_context_is_no_reset),
 		TEST(test_a_fresh_context_is_not_enough),

@@ -298,11 +298,22 @@ bool health_started(struct health *health)
 	return news;
 }
 
+void health_no_context(struct health *health, int64_t now_ns)
+{
+	begin(health, now_ns, HEALTH_CODE_NO_CONTEXT, "it did not answer at the mediator's start");
+}
+
+static bool is_mended(enum health_code code, enum health_mend how)
+{
+	if (how == HEALTH_MEND_FRESH)
+		return code == HEALTH_CODE_XID_RESET || code == HEALTH_CODE_NO_CONTEXT;
+	return health_codes[code].end != HEALTH_ENDS_BY_READING;
+}
+
 void health_mended(struct health *health, int64_t now_ns, enum health_mend how)
 {
 	for (int code = 0; code < HEALTH_CODE_COUNT; code++) {
-		if (how == HEALTH_MEND_FRESH ? code == HEALTH_CODE_XID_RESET
-		                             : health_codes[code].end != HEALTH_ENDS_BY_READING)
+		if (is_mended(code, how))
 			end(health, code);
 	}
 	/* Whoever vouches for it gets the benefit of another try. */

@@ -173,11 +173,15 @@ void health_starts_fail(struct health *health, int64_t now_ns, const char *who);
 /* A worker has started there. True if that is news. */
 bool health_started(struct health *health);
 
+/* It did not answer at the start: nothing can run there. */
+void health_no_context(struct health *health, int64_t now_ns);
+
 /* Why a GPU that needed a reset may work again. */
 enum health_mend {
 	HEALTH_MEND_RESET, /* it was reset, and verified to work: every reason ends */
-	HEALTH_MEND_FRESH, /* it was not, but a fresh context works: an Xid's reason ends */
-	HEALTH_MEND_WORD,  /* an operator vouches for it: every reason ends */
+	/* It was not, but a fresh context works: an Xid's reason ends, or that there was none. */
+	HEALTH_MEND_FRESH,
+	HEALTH_MEND_WORD, /* an operator vouches for it: every reason ends */
 };
 
 /*

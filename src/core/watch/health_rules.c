@@ -29,6 +29,9 @@ const struct health_code_info health_codes[HEALTH_CODE_COUNT] = {
 	[HEALTH_CODE_REBOOT_WANTED] =
 		CODE("reboot_wanted", HEALTH_FAILED, true, HEALTH_RESET_BARRED, HEALTH_ENDS_BY_RULE,
                      "restart the host"),
+	[HEALTH_CODE_NO_CONTEXT] =
+		CODE("no_context", HEALTH_FAILED, true, HEALTH_RESET_HELPS, HEALTH_ENDS_BY_RESET,
+                     "does nvidia-smi list it? reset it or restart the host"),
 	[HEALTH_CODE_XID_RESET] =
 		CODE("xid_reset", HEALTH_DRAINING, true, HEALTH_RESET_HELPS, HEALTH_ENDS_BY_RESET,
                      "reset the GPU (nvidia-smi --gpu-reset) once it is drained"),
