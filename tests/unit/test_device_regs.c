@@ -66,6 +66,57 @@ static void test_access(void **state)
 	}
 }
 
+/* What sticks of ones written to the byte at @offset. */
+static uint8_t writable_bits(uint64_t offset)
+{
+	size_t i;
+
+	if (offset >= VGPU_REG_REQUEST && offset < VGPU_REG_RESPONSE)
+		return 0xff;
+	for (i = 0; i < COUNT(registers); i++) {
+		if (offset >= registers[i].offset && offset < registers[i].offset + 4)
+			return (uint8_t)(registers[i].writable >> offset % 4 * 8);
+	}
+	return 0;
+}
+
+static int is_counter(uint64_t offset)
+{
+	return offset >= VGPU_REG_MMIO_READS && offset < VGPU_REG_END;
+}
+
+/* Any place, width and value, against a second account of what each byte keeps. */
+static void test_every_access(void **state)
+{
+	enum { LAST = VGPU_BAR0_BYTES + 8 };
+	static uint8_t expected[LAST + 16];
+	struct vgpu_regs *regs = *state;
+	uint64_t value, seen, at;
+	unsigned bytes, i;
+
+	for (at = 0; at < LAST + 8; at++)
+		expected[at] = (uint8_t)vgpu_regs_read(regs, at, 1);
+	for (bytes = 1; bytes <= 8; bytes++) {
+		for (at = 0; at < LAST; at++) {
+			/* Its lowest byte is never 1, so that no doorbell rings. */
+			value = (at * 8 + bytes) * 0x9e3779b97f4a7c15ull & ~1ull;
+			vgpu_regs_write(regs, at, bytes, value, NOW_US);
+			for (i = 0; i < bytes; i++)
+				if (writable_bits(at + i))
+					expected[at + i] =
+						(uint8_t)(value >> 8 * i) & writable_bits(at + i);
+			seen = vgpu_regs_read(regs, at, 8);
+			for (i = 0; i < 8; i++)
+				if (!is_counter(at + i))
+					assert_int_equal((uint8_t)(seen >> 8 * i),
+					                 expected[at + i]);
+		}
+	}
+	for (at = 0; at < LAST; at++)
+		if (!is_counter(at))
+			assert_int_equal(vgpu_regs_read(regs, at, 1), expected[at]);
+}
+
 static void test_reserved(void **state)
 {
 	struct vgpu_regs *regs = *state;
@@ -466,6 +517,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(reset_values),
 		TEST(access),
+		TEST(every_access),
 		TEST(reserved),
 		TEST(mmio_counters),
 		TEST(widths),
