@@ -76,7 +76,7 @@ static void test_unknown_operations(void **state UNUSED)
 	                                   VGPU_OP_MEMORY_COPY,
 	                                   VGPU_OP_SYNCHRONIZE,
 	                                   0x0100,
-	                                   0x1005,
+	                                   0x7fff,
 	                                   UINT32_MAX};
 
 	for (size_t i = 0; i < ARRAY_LEN(unknown); i++)
