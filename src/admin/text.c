@@ -6,7 +6,6 @@
 #include "admin/text.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -51,8 +50,10 @@ static bool point_is_hidden(int32_t point)
 	return false;
 }
 
-static size_t escape_write(char *to, int32_t point, uint8_t byte)
+static size_t write_escape(char *to, int32_t point, uint8_t byte)
 {
+	if (point >= 0 && !point_is_hidden(point))
+		return 0;
 	if (point == '\n' || point == '\t' || point == '\r')
 		return (size_t)sprintf(to, "\\%c", point == '\n' ? 'n' : point == '\t' ? 't' : 'r');
 	if (point < 0)
@@ -62,25 +63,7 @@ static size_t escape_write(char *to, int32_t point, uint8_t byte)
 
 char *text_escape(const char *text)
 {
-	char *copy = malloc(strlen(text) * ESCAPE_BYTES_MAX + 1);
-	char *to = copy;
-
-	if (!copy)
-		return NULL;
-	while (*text) {
-		int32_t point;
-		size_t length = utf8_decode(text, &point);
-
-		if (point < 0 || point_is_hidden(point)) {
-			to += escape_write(to, point, (uint8_t)*text);
-		} else {
-			memcpy(to, text, length);
-			to += length;
-		}
-		text += length;
-	}
-	*to = '\0';
-	return copy;
+	return utf8_rewrite(text, ESCAPE_BYTES_MAX, write_escape);
 }
 
 bool text_has_control(const char *text)

@@ -36,9 +36,9 @@ size_t utf8_decode(const char *text, int32_t *out)
 	return 1;
 }
 
-char *utf8_repair(const char *text)
+char *utf8_rewrite(const char *text, size_t bytes_max, utf8_writer *write)
 {
-	char *copy = malloc(strlen(text) * strlen(UTF8_REPLACEMENT) + 1);
+	char *copy = malloc(strlen(text) * bytes_max + 1);
 	char *to = copy;
 
 	if (!copy)
@@ -46,16 +46,25 @@ char *utf8_repair(const char *text)
 	while (*text) {
 		int32_t point;
 		size_t length = utf8_decode(text, &point);
+		size_t written = write(to, point, (uint8_t)*text);
 
-		if (point < 0) {
-			memcpy(to, UTF8_REPLACEMENT, strlen(UTF8_REPLACEMENT));
-			to += strlen(UTF8_REPLACEMENT);
-		} else {
+		if (written == 0) {
 			memcpy(to, text, length);
-			to += length;
+			written = length;
 		}
+		to += written;
 		text += length;
 	}
 	*to = '\0';
 	return copy;
+}
+
+static size_t write_replacement(char *to, int32_t point, uint8_t byte UNUSED)
+{
+	return point < 0 ? (size_t)(stpcpy(to, UTF8_REPLACEMENT) - to) : 0;
+}
+
+char *utf8_repair(const char *text)
+{
+	return utf8_rewrite(text, strlen(UTF8_REPLACEMENT), write_replacement);
 }

@@ -17,6 +17,18 @@
  */
 size_t utf8_decode(const char *text, int32_t *out);
 
+/*
+ * Writes at @to what stands for @point, or for @byte where @point is -1. Returns how many
+ * bytes; 0 = the point stays as it is.
+ */
+typedef size_t utf8_writer(char *to, int32_t point, uint8_t byte);
+
+/*
+ * A copy for which @write is asked about each point; it writes at most @bytes_max, at least
+ * 1, for each byte of @text. The caller frees it; NULL without memory.
+ */
+char *utf8_rewrite(const char *text, size_t bytes_max, utf8_writer *write);
+
 /* A copy with UTF8_REPLACEMENT for each bad byte. The caller frees it; NULL without memory. */
 char *utf8_repair(const char *text);
 

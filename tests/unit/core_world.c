@@ -29,6 +29,36 @@ void world_open(struct world *world)
 	assert_int_equal(core_new(&world->core, &world->config, world->now_ns), 0);
 }
 
+int world_setup_closed(void **state)
+{
+	*state = world_new();
+	return 0;
+}
+
+int world_setup(void **state)
+{
+	world_setup_closed(state);
+	world_open(*state);
+	return 0;
+}
+
+int world_setup_two_gpus(void **state)
+{
+	struct world *world = world_new();
+
+	world->config.gpu_count = 2;
+	world->config.pools[1].gpu_mask = 2;
+	world_open(world);
+	*state = world;
+	return 0;
+}
+
+int world_teardown(void **state)
+{
+	world_free(*state);
+	return 0;
+}
+
 static void note_answer(struct world *world, const struct core_action *action)
 {
 	assert_in_range(action->cookie, 1, world->submitted);

@@ -46,6 +46,18 @@ struct world *world_new(void);
 void world_open(struct world *world);
 void world_free(struct world *world);
 
+/* Fixtures of cmocka: a world with the defaults, one that the test opens, and one in which
+ * each pool has a GPU of its own. */
+#define TEST_OPEN(test)   cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
+#define TEST_CLOSED(test) cmocka_unit_test_setup_teardown(test, world_setup_closed, world_teardown)
+#define TEST_TWO_GPUS(test) \
+	cmocka_unit_test_setup_teardown(test, world_setup_two_gpus, world_teardown)
+
+int world_setup(void **state);
+int world_setup_closed(void **state);
+int world_setup_two_gpus(void **state);
+int world_teardown(void **state);
+
 /* After an event that the test has brought itself. */
 void world_look(struct world *world);
 

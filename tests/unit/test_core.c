@@ -15,28 +15,6 @@
 
 #include "base/util.h"
 
-static int setup(void **state)
-{
-	struct world *world = world_new();
-
-	world_open(world);
-	*state = world;
-	return 0;
-}
-
-/* Tests that need another configuration open the world themselves. */
-static int setup_closed(void **state)
-{
-	*state = world_new();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_free(*state);
-	return 0;
-}
-
 /* ---- Jobs ------------------------------------------------------------------- */
 
 static void test_one_job(void **state)
@@ -428,23 +406,21 @@ static void test_a_worker_that_survives_a_kill(void **state)
 
 int main(void)
 {
-#define OPEN(test)   cmocka_unit_test_setup_teardown(test, setup, teardown)
-#define CLOSED(test) cmocka_unit_test_setup_teardown(test, setup_closed, teardown)
 	const struct CMUnitTest tests[] = {
-		OPEN(test_one_job),
-		OPEN(test_a_worker_that_lies_about_time),
-		OPEN(test_fifo),
-		OPEN(test_a_job_that_fails),
-		OPEN(test_a_gpu_exception),
-		OPEN(test_client_gone),
-		CLOSED(test_death_with_jobs_in_flight),
-		OPEN(test_death_while_idle),
-		OPEN(test_death_before_ready),
-		OPEN(test_a_start_that_takes_too_long),
-		CLOSED(test_a_start_that_is_called_off),
-		OPEN(test_an_idle_worker_is_stopped),
-		OPEN(test_a_worker_that_does_not_stop),
-		OPEN(test_a_worker_that_survives_a_kill),
+		TEST_OPEN(test_one_job),
+		TEST_OPEN(test_a_worker_that_lies_about_time),
+		TEST_OPEN(test_fifo),
+		TEST_OPEN(test_a_job_that_fails),
+		TEST_OPEN(test_a_gpu_exception),
+		TEST_OPEN(test_client_gone),
+		TEST_CLOSED(test_death_with_jobs_in_flight),
+		TEST_OPEN(test_death_while_idle),
+		TEST_OPEN(test_death_before_ready),
+		TEST_OPEN(test_a_start_that_takes_too_long),
+		TEST_CLOSED(test_a_start_that_is_called_off),
+		TEST_OPEN(test_an_idle_worker_is_stopped),
+		TEST_OPEN(test_a_worker_that_does_not_stop),
+		TEST_OPEN(test_a_worker_that_survives_a_kill),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,32 +15,6 @@
 #include "base/util.h"
 #include "core/watch/exceptions.h"
 
-static int setup(void **state)
-{
-	struct world *world = world_new();
-
-	world_open(world);
-	*state = world;
-	return 0;
-}
-
-static int setup_two_gpus(void **state)
-{
-	struct world *world = world_new();
-
-	world->config.gpu_count = 2;
-	world->config.pools[1].gpu_mask = 2;
-	world_open(world);
-	*state = world;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_free(*state);
-	return 0;
-}
-
 static void assert_refused(struct world *world, uint32_t vm)
 {
 	world_expect_answer(world, world_submit(world, vm, 1), VGPU_CODE_QUARANTINED);
@@ -732,35 +706,33 @@ static void test_a_quarantine_forgiven_on_its_way(void **state)
 
 int main(void)
 {
-#define TEST(test)     cmocka_unit_test_setup_teardown(test, setup, teardown)
-#define TWO_GPUS(test) cmocka_unit_test_setup_teardown(test, setup_two_gpus, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_points_are_forgotten),
-		TEST(test_timeouts_count_three),
-		TEST(test_quarantine_by_an_operator),
-		TEST(test_every_fault_is_stored_first),
-		TEST(test_a_timeout_is_stored_first),
-		TEST(test_quarantine_is_stored_first),
-		TEST(test_a_fault_that_cannot_be_stored),
-		TEST(test_quarantine_that_cannot_be_stored),
-		TEST(test_many_faults_that_cannot_be_stored),
-		TEST(test_an_operator_quarantines_meanwhile),
-		TEST(test_removal_waits_for_the_store),
-		TEST(test_points_of_before),
-		TEST(test_points_that_are_cleared),
-		TEST(test_points_on_their_way),
-		TEST(test_a_short_limit_of_before),
-		TEST(test_whose_doing_an_exception_is),
-		TEST(test_a_context_lost_to_the_hardware),
-		TEST(test_the_queue_of_a_lost_context),
-		TEST(test_a_fault_beside_a_hardware_error),
-		TEST(test_a_hang_on_a_faulty_gpu),
-		TEST(test_a_gpu_that_becomes_faulty),
-		TWO_GPUS(test_what_is_no_excuse),
-		TWO_GPUS(test_what_was_done_on_another_gpu),
-		TEST(test_a_quarantine_by_the_hardware),
-		TEST(test_forgiven_on_its_way),
-		TEST(test_a_quarantine_forgiven_on_its_way),
+		TEST_OPEN(test_points_are_forgotten),
+		TEST_OPEN(test_timeouts_count_three),
+		TEST_OPEN(test_quarantine_by_an_operator),
+		TEST_OPEN(test_every_fault_is_stored_first),
+		TEST_OPEN(test_a_timeout_is_stored_first),
+		TEST_OPEN(test_quarantine_is_stored_first),
+		TEST_OPEN(test_a_fault_that_cannot_be_stored),
+		TEST_OPEN(test_quarantine_that_cannot_be_stored),
+		TEST_OPEN(test_many_faults_that_cannot_be_stored),
+		TEST_OPEN(test_an_operator_quarantines_meanwhile),
+		TEST_OPEN(test_removal_waits_for_the_store),
+		TEST_OPEN(test_points_of_before),
+		TEST_OPEN(test_points_that_are_cleared),
+		TEST_OPEN(test_points_on_their_way),
+		TEST_OPEN(test_a_short_limit_of_before),
+		TEST_OPEN(test_whose_doing_an_exception_is),
+		TEST_OPEN(test_a_context_lost_to_the_hardware),
+		TEST_OPEN(test_the_queue_of_a_lost_context),
+		TEST_OPEN(test_a_fault_beside_a_hardware_error),
+		TEST_OPEN(test_a_hang_on_a_faulty_gpu),
+		TEST_OPEN(test_a_gpu_that_becomes_faulty),
+		TEST_TWO_GPUS(test_what_is_no_excuse),
+		TEST_TWO_GPUS(test_what_was_done_on_another_gpu),
+		TEST_OPEN(test_a_quarantine_by_the_hardware),
+		TEST_OPEN(test_forgiven_on_its_way),
+		TEST_OPEN(test_a_quarantine_forgiven_on_its_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,33 +13,6 @@
 
 #include "base/util.h"
 
-static int setup(void **state)
-{
-	struct world *world = world_new();
-
-	world_open(world);
-	*state = world;
-	return 0;
-}
-
-/* One for each pool. */
-static int setup_two_gpus(void **state)
-{
-	struct world *world = world_new();
-
-	world->config.gpu_count = 2;
-	world->config.pools[1].gpu_mask = 2;
-	world_open(world);
-	*state = world;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_free(*state);
-	return 0;
-}
-
 /* A job that must be refused, at once and without leaving a trace in the queue. */
 static struct core_answer refused(struct world *world, uint32_t vm, enum vgpu_code code,
                                   enum core_refusal why)
@@ -327,18 +300,16 @@ static void test_room(void **state)
 
 int main(void)
 {
-#define TEST(test)     cmocka_unit_test_setup_teardown(test, setup, teardown)
-#define TWO_GPUS(test) cmocka_unit_test_setup_teardown(test, setup_two_gpus, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_malformed),
-		TEST(test_rate),
-		TEST(test_depth),
-		TEST(test_a_refusal_costs_nothing),
-		TEST(test_gpu_seconds),
-		TEST(test_gpu_seconds_taken_away),
-		TWO_GPUS(test_gpu_seconds_move_along),
-		TEST(test_pool_disabled),
-		TEST(test_room),
+		TEST_OPEN(test_malformed),
+		TEST_OPEN(test_rate),
+		TEST_OPEN(test_depth),
+		TEST_OPEN(test_a_refusal_costs_nothing),
+		TEST_OPEN(test_gpu_seconds),
+		TEST_OPEN(test_gpu_seconds_taken_away),
+		TEST_TWO_GPUS(test_gpu_seconds_move_along),
+		TEST_OPEN(test_pool_disabled),
+		TEST_OPEN(test_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

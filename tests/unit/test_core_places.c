@@ -13,27 +13,6 @@
 
 #include "base/util.h"
 
-static int setup(void **state)
-{
-	struct world *world = world_new();
-
-	world_open(world);
-	*state = world;
-	return 0;
-}
-
-static int setup_closed(void **state)
-{
-	*state = world_new();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_free(*state);
-	return 0;
-}
-
 static void limit_workers(struct world *world, uint32_t max)
 {
 	world->config.max_workers = max;
@@ -352,18 +331,16 @@ static void test_fewer_places(void **state)
 
 int main(void)
 {
-#define TEST(test)   cmocka_unit_test_setup_teardown(test, setup, teardown)
-#define CLOSED(test) cmocka_unit_test_setup_teardown(test, setup_closed, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_idle_workers_make_room),
-		TEST(test_a_fresh_worker_stays),
-		TEST(test_pauses_are_no_rest),
-		CLOSED(test_a_long_job_does_not_hold_up_the_line),
-		TEST(test_busy_workers_make_room),
-		TEST(test_a_stuck_worker_and_the_line),
-		TEST(test_leaving_the_line),
-		TEST(test_more_places),
-		TEST(test_fewer_places),
+		TEST_OPEN(test_idle_workers_make_room),
+		TEST_OPEN(test_a_fresh_worker_stays),
+		TEST_OPEN(test_pauses_are_no_rest),
+		TEST_CLOSED(test_a_long_job_does_not_hold_up_the_line),
+		TEST_OPEN(test_busy_workers_make_room),
+		TEST_OPEN(test_a_stuck_worker_and_the_line),
+		TEST_OPEN(test_leaving_the_line),
+		TEST_OPEN(test_more_places),
+		TEST_OPEN(test_fewer_places),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,28 +14,6 @@
 
 #include "base/util.h"
 
-static int setup(void **state)
-{
-	struct world *world = world_new();
-
-	world_open(world);
-	*state = world;
-	return 0;
-}
-
-/* Tests that need another configuration open the world themselves. */
-static int setup_closed(void **state)
-{
-	*state = world_new();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_free(*state);
-	return 0;
-}
-
 static void test_a_job_over_its_limit(void **state)
 {
 	struct world *world = *state;
@@ -299,13 +277,14 @@ static void test_answers_out_of_order(void **state)
 
 int main(void)
 {
-#define OPEN(test)   cmocka_unit_test_setup_teardown(test, setup, teardown)
-#define CLOSED(test) cmocka_unit_test_setup_teardown(test, setup_closed, teardown)
 	const struct CMUnitTest tests[] = {
-		OPEN(test_a_job_over_its_limit),          CLOSED(test_whose_limit),
-		OPEN(test_a_short_limit_after_a_timeout), CLOSED(test_an_honest_job_among_others),
-		CLOSED(test_a_hang_beside_short_jobs),    CLOSED(test_a_hang_beside_pauses),
-		CLOSED(test_answers_out_of_order),
+		TEST_OPEN(test_a_job_over_its_limit),
+		TEST_CLOSED(test_whose_limit),
+		TEST_OPEN(test_a_short_limit_after_a_timeout),
+		TEST_CLOSED(test_an_honest_job_among_others),
+		TEST_CLOSED(test_a_hang_beside_short_jobs),
+		TEST_CLOSED(test_a_hang_beside_pauses),
+		TEST_CLOSED(test_answers_out_of_order),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,27 +13,6 @@
 
 #include "base/util.h"
 
-static int setup(void **state)
-{
-	struct world *world = world_new();
-
-	world_open(world);
-	*state = world;
-	return 0;
-}
-
-static int setup_closed(void **state)
-{
-	*state = world_new();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_free(*state);
-	return 0;
-}
-
 /* ---- Removal -------------------------------------------------------------------- */
 
 static void test_removal(void **state)
@@ -649,28 +628,26 @@ static void test_abandon(void **state)
 
 int main(void)
 {
-#define OPEN(test)   cmocka_unit_test_setup_teardown(test, setup, teardown)
-#define CLOSED(test) cmocka_unit_test_setup_teardown(test, setup_closed, teardown)
 	const struct CMUnitTest tests[] = {
-		OPEN(test_removal),
-		OPEN(test_removal_in_each_state),
-		OPEN(test_removal_with_a_hang),
-		OPEN(test_stale_events),
-		OPEN(test_a_job_of_another_vm),
+		TEST_OPEN(test_removal),
+		TEST_OPEN(test_removal_in_each_state),
+		TEST_OPEN(test_removal_with_a_hang),
+		TEST_OPEN(test_stale_events),
+		TEST_OPEN(test_a_job_of_another_vm),
 		cmocka_unit_test(test_what_a_vm_may_claim),
-		CLOSED(test_vms_spread_by_weight),
-		CLOSED(test_a_vm_moves),
-		CLOSED(test_a_pool_moves),
-		CLOSED(test_no_memory_to_move),
-		CLOSED(test_drain),
-		CLOSED(test_drain_with_stuck_workers),
-		CLOSED(test_drain_of_an_unused_gpu),
-		CLOSED(test_drained_gpus_are_avoided),
-		CLOSED(test_a_vm_of_a_drained_gpu_is_the_guest_of_another),
-		CLOSED(test_a_queue_leaves_a_drained_gpu),
-		OPEN(test_cancel),
-		OPEN(test_shutdown),
-		OPEN(test_abandon),
+		TEST_CLOSED(test_vms_spread_by_weight),
+		TEST_CLOSED(test_a_vm_moves),
+		TEST_CLOSED(test_a_pool_moves),
+		TEST_CLOSED(test_no_memory_to_move),
+		TEST_CLOSED(test_drain),
+		TEST_CLOSED(test_drain_with_stuck_workers),
+		TEST_CLOSED(test_drain_of_an_unused_gpu),
+		TEST_CLOSED(test_drained_gpus_are_avoided),
+		TEST_CLOSED(test_a_vm_of_a_drained_gpu_is_the_guest_of_another),
+		TEST_CLOSED(test_a_queue_leaves_a_drained_gpu),
+		TEST_OPEN(test_cancel),
+		TEST_OPEN(test_shutdown),
+		TEST_OPEN(test_abandon),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
