@@ -162,7 +162,7 @@ static void on_watchdog(evutil_socket_t fd UNUSED, short what UNUSED, void *arg 
 	notify_service_manager("WATCHDOG=1");
 }
 
-/* The service manager restarts a daemon whose loop has stopped turning. */
+/* The service manager restarts a daemon that is ready and whose loop has stopped turning. */
 static int start_watchdog(struct mediator *mediator)
 {
 	uint64_t half_us = notify_watchdog_us() / 2;
@@ -207,7 +207,7 @@ static int start_events(struct mediator *mediator)
 		if (!mediator->signals[i] || event_add(mediator->signals[i], NULL) < 0)
 			return -ENOMEM;
 	}
-	return start_watchdog(mediator) < 0 ? -ENOMEM : figures_start(mediator);
+	return figures_start(mediator);
 }
 
 static int start_sockets(struct mediator *mediator)
@@ -305,6 +305,8 @@ int mediator_new(struct mediator **out, struct event_base *base, const struct co
 		r = start_sockets(mediator);
 	if (r == 0)
 		r = start_registry(mediator);
+	if (r == 0)
+		r = start_watchdog(mediator);
 	if (r < 0)
 		return r;
 	*out = TAKE_PTR(mediator);
