@@ -111,6 +111,18 @@ static void put_events(struct scenario *scenario)
 	scenario->event_count = (uint32_t)(event - scenario->events);
 }
 
+/* All that an expectation has are ranges. */
+static void assert_same_ranges(const struct scenario_expect *left,
+                               const struct scenario_expect *right)
+{
+	const struct scenario_range *a = &left->busy_percent, *b = &right->busy_percent;
+
+	for (size_t i = 0; i < SIM_POLICIES * sizeof(*left) / sizeof(*a); i++) {
+		assert_int_equal(a[i].set, b[i].set);
+		assert_true(a[i].least == b[i].least && a[i].most == b[i].most);
+	}
+}
+
 static void test_round_trip(void **state UNUSED)
 {
 	static struct scenario written, read;
@@ -144,7 +156,7 @@ static void test_round_trip(void **state UNUSED)
 	scenario_write(&written, file.stream);
 	assert_int_equal(file_read(&file, &read), 0);
 	assert_string_equal(read.name, written.name);
-	assert_memory_equal(&read.expect, &written.expect, sizeof(read.expect));
+	assert_same_ranges(read.expect, written.expect);
 	assert_memory_equal(&read.rules, &written.rules, sizeof(read.rules));
 	assert_true(read.seed == written.seed && read.gpus == written.gpus);
 	assert_true(read.duration_ns == written.duration_ns);
