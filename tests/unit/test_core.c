@@ -279,6 +279,31 @@ static void test_death_before_ready(void **state)
 	world_expect(world, CORE_ACTION_START_WORKER);
 }
 
+/* Who waited has left: the failure counts, and nobody tries again until somebody wants it. */
+static void test_a_start_that_fails_for_nobody(void **state)
+{
+	struct world *world = *state;
+	uint32_t vm = world_add_vm(world, NULL);
+
+	for (uint32_t attempt = 0; attempt < CORE_FAILING_STARTS; attempt++) {
+		uint64_t left = world_submit(world, vm, 1), generation;
+
+		generation = world_expect(world, CORE_ACTION_START_WORKER).generation;
+		core_client_gone(world->core, world->now_ns, vm, 1);
+		world_look(world);
+		world_expect_answer(world, left, VGPU_CODE_CANCELLED);
+		world_expect_nothing(world);
+		world_dead(world, vm, generation);
+		assert_int_equal(world_stats(world, vm).failed_starts, attempt + 1);
+		if (attempt + 1 == CORE_FAILING_STARTS)
+			world_expect(world, CORE_ACTION_WORKER_FAILING);
+		world_pass(world, 3600 * S);
+		world_expect_nothing(world);
+	}
+	world_warm(world, vm);
+	assert_int_equal(world_stats(world, vm).failed_starts, 0);
+}
+
 /* A worker that never gets ready is killed; what waited for it is told when it is gone. */
 static void test_a_start_that_takes_too_long(void **state)
 {
@@ -416,6 +441,7 @@ int main(void)
 		TEST_CLOSED(test_death_with_jobs_in_flight),
 		TEST_OPEN(test_death_while_idle),
 		TEST_OPEN(test_death_before_ready),
+		TEST_OPEN(test_a_start_that_fails_for_nobody),
 		TEST_OPEN(test_a_start_that_takes_too_long),
 		TEST_CLOSED(test_a_start_that_is_called_off),
 		TEST_OPEN(test_an_idle_worker_is_stopped),
