@@ -202,6 +202,7 @@ void core_tick(struct core *core, int64_t now_ns)
 {
 	struct heap_node *node;
 
+	CORE_NOTE(core, CORE_EVENT_TICK, NULL, now_ns);
 	core_advance(core, now_ns);
 	while ((node = heap_first(&core->timers))) {
 		struct vm *vm = CONTAINER_OF(node, struct vm, timer);
@@ -229,6 +230,7 @@ void core_config_set(struct core *core, int64_t now_ns, const struct core_config
 {
 	assert(config->gpu_count == core->config.gpu_count);
 	assert(config->policy == core->config.policy);
+	CORE_NOTE(core, CORE_EVENT_CONFIG_SET, config, now_ns);
 	core_advance(core, now_ns);
 	core->config = *config;
 	core->worker_bound = max_u64(core->worker_count, config->max_workers);
@@ -245,6 +247,7 @@ void core_config_set(struct core *core, int64_t now_ns, const struct core_config
 
 void core_shutdown(struct core *core, int64_t now_ns)
 {
+	CORE_NOTE(core, CORE_EVENT_SHUTDOWN, NULL, now_ns);
 	core_advance(core, now_ns);
 	core->stopping = true;
 	for (uint32_t i = 0; i < core->vm_slots; i++) {
@@ -259,6 +262,7 @@ void core_shutdown(struct core *core, int64_t now_ns)
 
 void core_abandon(struct core *core)
 {
+	CORE_NOTE(core, CORE_EVENT_ABANDON, NULL, core->now_ns);
 	for (uint32_t i = 0; i < core->vm_slots; i++) {
 		if (!core->vms[i])
 			continue;
@@ -282,6 +286,7 @@ void core_gpu_set_draining(struct core *core, int64_t now_ns, uint32_t index, bo
 {
 	struct gpu *gpu = &core->gpus[index];
 
+	CORE_NOTE(core, CORE_EVENT_GPU_SET_DRAINING, NULL, now_ns, index, draining);
 	core_advance(core, now_ns);
 	if (gpu->draining == draining)
 		return;

@@ -9,6 +9,7 @@
  *   limit/       what one VM may submit and use
  *   watch/       workers' lives and deadlines, faults, quarantine, GPU health
  *   count/       histograms
+ *   trace/       events as numbers, and how they happen again
  *   check.c      the invariants
  */
 #ifndef CORE_INTERNAL_H
@@ -20,6 +21,7 @@
 #include "core/core.h"
 #include "core/limit/limit.h"
 #include "core/schedule/heap.h"
+#include "core/trace/trace.h"
 #include "core/watch/faults.h"
 
 /* A worker without a job for this long rests, and is the first to make room for others. */
@@ -172,6 +174,9 @@ struct core {
 	uint64_t last_ticket;
 	uint64_t stale_events;
 
+	core_listener *listener; /* or NULL */
+	void *listener_context;
+
 	struct core_action *actions; /* ring */
 	uint32_t action_capacity;
 	uint32_t action_first;
@@ -189,6 +194,18 @@ struct core_action *core_push_action(struct core *core, enum core_action_type ty
 void core_gpu_check_drained(struct core *core, uint32_t gpu);
 struct vm *core_find_vm(const struct core *core, uint32_t vm);
 const struct sched_policy *core_policy(const struct core *core);
+
+/* trace/trace.c */
+/* Tells the listener; @own are as many numbers as the event's row in trace_shapes[] says. */
+void core_note(const struct core *core, enum core_event event, const void *what,
+               const int64_t *own);
+
+/* The same if anybody listens: the event's struct or NULL, then its numbers, the time first. */
+#define CORE_NOTE(core, event, what, ...)                                             \
+	do {                                                                          \
+		if ((core)->listener)                                                 \
+			core_note(core, event, what, (const int64_t[]){__VA_ARGS__}); \
+	} while (0)
 
 /* vms.c */
 /* Looks again where the VM should be, and moves it there if nothing of it runs. */

@@ -276,6 +276,7 @@ int core_job_submitted(struct core *core, int64_t now_ns, uint32_t number,
 	struct job *job;
 
 	assert(submission->client != CORE_NO_CLIENT);
+	CORE_NOTE(core, CORE_EVENT_JOB_SUBMITTED, submission, now_ns, number);
 	core_advance(core, now_ns);
 	if (!admit(core, vm, submission, &why, &answer)) {
 		vm->submitted++;
@@ -307,6 +308,7 @@ void core_client_gone(struct core *core, int64_t now_ns, uint32_t number, uint64
 	struct vm *vm = core_find_vm(core, number);
 
 	assert(client != CORE_NO_CLIENT);
+	CORE_NOTE(core, CORE_EVENT_CLIENT_GONE, NULL, now_ns, number, (int64_t)client);
 	core_advance(core, now_ns);
 	jobs_answer_queued(core, vm, client, VGPU_CODE_CANCELLED);
 	worker_settle(core, vm);
@@ -395,6 +397,8 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 	struct job *job;
 	bool was_oldest;
 
+	CORE_NOTE(core, CORE_EVENT_JOB_DONE, result, now_ns, number, (int64_t)generation,
+	          (int64_t)id);
 	core_advance(core, now_ns);
 	job = vm ? find_in_flight(vm, generation, id) : NULL;
 	if (!job) {
@@ -479,6 +483,7 @@ int core_job_cancel(struct core *core, int64_t now_ns, uint64_t id)
 	struct vm *vm;
 	struct job *job = find_job(core, id, &vm);
 
+	CORE_NOTE(core, CORE_EVENT_JOB_CANCEL, NULL, now_ns, (int64_t)id);
 	core_advance(core, now_ns);
 	if (!job)
 		return -ENOENT;

@@ -130,6 +130,7 @@ int core_vm_add(struct core *core, int64_t now_ns, uint32_t *out,
 	r = enrol(core, vm, gpu, 0, &sched);
 	if (r < 0)
 		return r;
+	CORE_NOTE(core, CORE_EVENT_VM_ADD, settings, now_ns, slot, quarantined);
 	attach(core, vm, gpu, sched);
 	core->vms[slot] = TAKE_PTR(vm);
 	core->vm_count++;
@@ -207,6 +208,7 @@ void core_vm_set(struct core *core, int64_t now_ns, uint32_t number,
 {
 	struct vm *vm = core_find_vm(core, number);
 
+	CORE_NOTE(core, CORE_EVENT_VM_SET, settings, now_ns, number, quarantined);
 	core_advance(core, now_ns);
 	pay_budget(core, vm);
 	core->gpus[vm->gpu].weight += settings->weight_hundredths - vm->settings.weight_hundredths;
@@ -223,6 +225,7 @@ void core_vm_remove(struct core *core, int64_t now_ns, uint32_t number)
 {
 	struct vm *vm = core_find_vm(core, number);
 
+	CORE_NOTE(core, CORE_EVENT_VM_REMOVE, NULL, now_ns, number);
 	core_advance(core, now_ns);
 	vm->removing = true;
 	jobs_answer_queued(core, vm, CORE_NO_CLIENT, VGPU_CODE_CANCELLED);

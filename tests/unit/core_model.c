@@ -24,12 +24,6 @@ bool chance(struct play *play, uint64_t percent)
 	return random_below(play, 100) < percent;
 }
 
-static void hash_in(struct play *play, uint64_t value)
-{
-	play->hash = (play->hash ^ value) * UINT64_C(0x100000001b3);
-	play->hash ^= play->hash >> 29;
-}
-
 static struct process *process_of(struct play *play, const struct vm_model *vm)
 {
 	for (size_t i = 0; i < VMS; i++) {
@@ -209,15 +203,12 @@ void play_drain(struct play *play)
 	struct core_action action;
 
 	while (core_next_action(play->core, &action)) {
-		hash_in(play, (uint64_t)action.type << 32 | action.vm);
-		hash_in(play, action.generation << 8 | action.gpu);
-		hash_in(play, action.job);
-		hash_in(play, action.cookie << 8 | action.client);
-		hash_in(play, (uint64_t)action.answer.code << 32 | action.answer.detail);
-		hash_in(play, action.answer.retry_after_us);
+		play->hash = core_action_hash(play->hash, &action);
 		play->reached->actions[action.type]++;
 		handlers[action.type](play, &action);
 	}
+	if (play->mirror)
+		assert_int_equal(play->hash, trace_player_hash(play->mirror));
 }
 
 static int64_t points_of(const struct play *play, const struct vm_model *vm, enum core_fault fault)

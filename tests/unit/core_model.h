@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "core/core.h"
+#include "core/trace/trace.h"
 #include "core_ledger.h"
 
 enum {
@@ -78,8 +79,9 @@ struct reached {
 struct play {
 	struct core_config config;
 	struct core *core;
+	struct trace_player *mirror; /* the same happens to it, as it is told; or NULL */
 	uint64_t random;
-	uint64_t hash;
+	uint64_t hash; /* of all actions */
 	int64_t now_ns;
 	struct vm_model vms[VMS];
 	struct process processes[VMS];

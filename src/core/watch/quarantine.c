@@ -111,6 +111,9 @@ void core_vm_restore(struct core *core, int64_t now_ns, uint32_t number,
 {
 	struct vm *vm = core_find_vm(core, number);
 
+	for (size_t i = 0; i < count; i++)
+		CORE_NOTE(core, CORE_EVENT_RECORD, &records[i], now_ns);
+	CORE_NOTE(core, CORE_EVENT_RESTORE, NULL, now_ns, number);
 	core_advance(core, now_ns);
 	/* Timeouts without points do not tell, in the registry, whose doing they were. */
 	vm->short_limit &= core->config.timeout_points == 0;
@@ -162,9 +165,9 @@ static void forgive(struct core *core, struct vm *vm, int64_t since_ns)
 	record_add(core, vm, &record);
 }
 
-void core_gpu_hardware_fault(struct core *core, int64_t now_ns, uint32_t index)
+/* The hardware shows, or has shown, that it is not to be trusted just now. */
+static void hardware_fault(struct core *core, uint32_t index)
 {
-	core_advance(core, now_ns);
 	core->gpus[index].blameless_until_ns = core->now_ns + CORE_HARDWARE_AFTER_S * NS_PER_SEC;
 	for (uint32_t i = 0; i < core->vm_slots; i++) {
 		if (core->vms[i] && core->vms[i]->gpu == index)
@@ -174,13 +177,21 @@ void core_gpu_hardware_fault(struct core *core, int64_t now_ns, uint32_t index)
 	core_dispatch(core);
 }
 
+void core_gpu_hardware_fault(struct core *core, int64_t now_ns, uint32_t index)
+{
+	CORE_NOTE(core, CORE_EVENT_GPU_HARDWARE_FAULT, NULL, now_ns, index);
+	core_advance(core, now_ns);
+	hardware_fault(core, index);
+}
+
 void core_gpu_set_faulty(struct core *core, int64_t now_ns, uint32_t index, bool faulty)
 {
 	struct gpu *gpu = &core->gpus[index];
 
+	CORE_NOTE(core, CORE_EVENT_GPU_SET_FAULTY, NULL, now_ns, index, faulty);
 	core_advance(core, now_ns);
 	if (gpu->faulty == faulty)
 		return;
 	gpu->faulty = faulty;
-	core_gpu_hardware_fault(core, now_ns, index);
+	hardware_fault(core, index);
 }

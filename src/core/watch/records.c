@@ -133,6 +133,7 @@ void core_store_done(struct core *core, int64_t now_ns, uint64_t ticket, bool st
 	struct record_line *records;
 	bool quarantine;
 
+	CORE_NOTE(core, CORE_EVENT_STORE_DONE, NULL, now_ns, (int64_t)ticket, stored);
 	core_advance(core, now_ns);
 	if (!vm)
 		return;

@@ -233,6 +233,7 @@ void core_worker_ready(struct core *core, int64_t now_ns, uint32_t number, uint6
 {
 	struct vm *vm = find_worker(core, number, generation);
 
+	CORE_NOTE(core, CORE_EVENT_WORKER_READY, NULL, now_ns, number, (int64_t)generation);
 	core_advance(core, now_ns);
 	if (!vm)
 		return;
@@ -280,6 +281,7 @@ void core_worker_dead(struct core *core, int64_t now_ns, uint32_t number, uint64
 	struct vm *vm = find_worker(core, number, generation);
 	enum core_worker_state was;
 
+	CORE_NOTE(core, CORE_EVENT_WORKER_DEAD, NULL, now_ns, number, (int64_t)generation, status);
 	core_advance(core, now_ns);
 	if (!vm)
 		return;
