@@ -243,8 +243,11 @@ void mediator_pump(struct mediator *mediator)
 	if (mediator->pumping)
 		return;
 	mediator->pumping = true;
-	while (core_next_action(mediator->core, &action))
+	while (core_next_action(mediator->core, &action)) {
+		event_log_action(mediator->event_log, &action);
 		handlers[action.type](mediator, &action);
+	}
+	event_log_settled(mediator->event_log);
 	mediator->pumping = false;
 	arm_timer(mediator);
 }

@@ -69,6 +69,8 @@ static const struct key keys[] = {
 	{"reset_command", KIND_PATH, AT(reset_command), 0, 0, NULL, false},
 	INTEGER(reset_timeout_s, 1, 3600, true),
 	INTEGER(worker_uid_base, 0, 2000000000, false),
+	{"event_log", KIND_PATH, AT(event_log), 0, 0, NULL, false},
+	INTEGER(event_log_max_mb, 1, 1048576, false),
 };
 
 static void set_defaults(struct config *config)
@@ -97,6 +99,7 @@ static void set_defaults(struct config *config)
 		.nvml_poll_ms = 1000,
 		.reset_timeout_s = 120,
 		.worker_uid_base = 400000,
+		.event_log_max_mb = 256,
 	};
 }
 

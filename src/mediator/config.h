@@ -58,7 +58,9 @@ struct config {
 	int64_t nvml_poll_ms;
 	char reset_command[CONFIG_PATH_BYTES]; /* "" = none */
 	int64_t reset_timeout_s;
-	int64_t worker_uid_base; /* 0 = workers keep the mediator's user */
+	int64_t worker_uid_base;           /* 0 = workers keep the mediator's user */
+	char event_log[CONFIG_PATH_BYTES]; /* "" = off */
+	int64_t event_log_max_mb;
 };
 
 /* What went wrong, for a person. */

@@ -21,6 +21,7 @@
 
 #include "mediator/admin_server.h"
 #include "mediator/children.h"
+#include "mediator/event_log.h"
 #include "mediator/gpu_watch.h"
 #include "mediator/gpus.h"
 #include "mediator/guest_server.h"
@@ -67,7 +68,8 @@ struct mediator {
 
 	struct core_config core_config;
 	struct core *core;
-	bool pumping; /* actions are being carried out */
+	struct event_log *event_log; /* or NULL */
+	bool pumping;                /* actions are being carried out */
 	int timer_fd;
 	struct event *timer;
 	int64_t armed_ns;           /* what timer_fd is set to; SCHED_NEVER = off */

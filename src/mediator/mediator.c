@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -145,16 +146,37 @@ static int start_workers(struct mediator *mediator)
 	                       &mediator_worker_ops, mediator);
 }
 
+/* Somebody looks for what is wrong: that it cannot be recorded is no reason not to serve. */
+static void start_event_log(struct mediator *mediator)
+{
+	const char *path = mediator->config.event_log;
+	int64_t max_mb = mediator->config.event_log_max_mb;
+	int r;
+
+	if (!path[0])
+		return;
+	r = event_log_new(&mediator->event_log, mediator->core, path, max_mb * 1024 * 1024);
+	if (r < 0)
+		log_error("event log %s: %s: nothing is recorded", path,
+		          r == -EEXIST ? "that is no file" : strerror(-r));
+	else
+		log_info("event log %s: recording, up to %" PRId64 " MiB", path, max_mb);
+}
+
 static int start_core(struct mediator *mediator)
 {
 	struct core_config *config = &mediator->core_config;
+	int r;
 
 	core_config_default(config);
 	config_to_core(&mediator->config, mediator->gpus.cuda, config);
 	config->gpu_count = mediator->gpus.count;
 	for (uint32_t i = 0; i < POOL_COUNT; i++)
 		config->pools[i].gpu_mask = mediator->gpus.pool_mask[i];
-	return core_new(&mediator->core, config, clock_monotonic_ns());
+	r = core_new(&mediator->core, config, clock_monotonic_ns());
+	if (r == 0)
+		start_event_log(mediator);
+	return r;
 }
 
 static void on_watchdog(evutil_socket_t fd UNUSED, short what UNUSED, void *arg UNUSED)
@@ -330,9 +352,11 @@ void mediator_free(struct mediator *mediator)
 	if (mediator->core) {
 		core_abandon(mediator->core);
 		while (core_next_action(mediator->core, &action)) {
+			event_log_action(mediator->event_log, &action);
 			free(action.payload);
 			free(action.result);
 		}
+		event_log_free(TAKE_PTR(mediator->event_log));
 		if (mediator->store)
 			mediator_store_rest(mediator);
 	}

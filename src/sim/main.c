@@ -3,7 +3,7 @@
  * vgpu-sim: the daemon's core in virtual time, over a model of the GPU.
  *
  * It plays scenarios and compares policies, searches for violations in random scenarios,
- * and measures what a decision costs.
+ * plays event logs of the daemon again, and measures what a decision costs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -14,6 +14,7 @@
 #include "sim/cost.h"
 #include "sim/options.h"
 #include "sim/proof.h"
+#include "sim/replay.h"
 #include "sim/report.h"
 #include "sim/watch.h"
 #include "sim/world.h"
@@ -166,6 +167,8 @@ static int do_as_asked(struct options *options)
 {
 	if (options->pick_cost)
 		return cost_report(stdout, options->json);
+	if (options->replay)
+		return replay_run(stdout, options->replay, options->json);
 	if (options->show)
 		return proof_show(stdout, (uint64_t)options->seed);
 	if (options->random || options->decisions)

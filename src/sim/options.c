@@ -41,6 +41,9 @@ static const struct row rows[] = {
 	{"decisions", KIND_NUMBER, AT(decisions), "D",
          "goes on with random scenarios until the scheduler has decided D times"},
 	{"show", KIND_SWITCH, AT(show), NULL, "prints the first random scenario instead"},
+	{"replay", KIND_TEXT, AT(replay), "FILE",
+         "plays an event log of the mediator instead, and looks whether its decisions were the "
+         "same"},
 	{"pick-cost", KIND_SWITCH, AT(pick_cost), NULL,
          "measures what a decision costs with 10 to 10,000 VMs, and how many jobs a second are"
          " played"},
@@ -91,8 +94,8 @@ static bool refuse(const char *why)
 /* What stands there must have a meaning, and something must be left to do. */
 static bool is_complete(const struct options *options)
 {
-	bool plays_files =
-		!options->random && !options->decisions && !options->show && !options->pick_cost;
+	bool plays_files = !options->random && !options->decisions && !options->show &&
+	                   !options->replay && !options->pick_cost;
 
 	if (plays_files && !*options->files)
 		return refuse("which scenario?");
@@ -130,6 +133,7 @@ void options_help(FILE *to)
 
 	fputs("usage: vgpu-sim [OPTION...] SCENARIO...\n"
 	      "       vgpu-sim --random N [--seed S] [--decisions D]\n"
+	      "       vgpu-sim --replay FILE [--json]\n"
 	      "       vgpu-sim --pick-cost\n"
 	      "\nPlays scenarios with the mediator's core over a model of the GPU.\n\n",
 	      to);

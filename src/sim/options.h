@@ -27,9 +27,10 @@ struct options {
 	bool version;
 	struct watch *watch; /* set by main(), with `check` */
 	const char *svg;
-	int64_t seeds;  /* of each scenario */
-	int64_t random; /* scenarios; 0 = none */
-	int64_t seed;   /* of the first random one */
+	const char *replay; /* an event log */
+	int64_t seeds;      /* of each scenario */
+	int64_t random;     /* scenarios; 0 = none */
+	int64_t seed;       /* of the first random one */
 	int64_t decisions;
 	char **files; /* ended by NULL */
 };

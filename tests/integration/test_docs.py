@@ -239,6 +239,27 @@ def test_metrics(mediator):
     assert set(names) == served
 
 
+def test_lines_of_an_event_log(tmp_path):
+    """The table has every kind of line, with as many numbers as vgpu-sim wants."""
+    told = page("docs/protocol.md").split("## 6. Event logs", 1)[1]
+    groups = re.findall(r"^- (\*\w+\*): (\w+(?:\s(?:  )?\w+)+)$", told, re.M)
+    log = tmp_path / "events"
+
+    def problem(line):
+        log.write_text(f"vgpu-events 1 x\n{line}\n")
+        found = json.loads(run(SIM, "--json", "--replay", log, status=1).splitlines()[0])
+        return found["problem"]["text"], set(found["events"])
+
+    rows = dict(table_rows(told, 2))
+    assert set(rows) == problem("tick 1")[1] | {"check", "end"}
+    for name, numbers in rows.items():
+        for group, members in groups:
+            numbers = numbers.replace(group, members)
+        count = len(numbers.split())
+        assert "numbers than" not in problem(name + count * " 1")[0], name
+        assert "more numbers" in problem(name + (count + 1) * " 1")[0], name
+
+
 def test_layers():
     """The rooms of the table, and what each may use, are what tools/check looks at."""
     path = ROOT / "tools" / "check_source.py"

@@ -136,7 +136,8 @@ def test_random_scenarios(tmp_path):
 @pytest.mark.parametrize("arguments", [[], ["--no-such-option"], ["--policy", "best", "x.ini"],
                                        ["--seeds", "some", "x.ini"], ["--random", "-1"],
                                        ["--seeds", "0", "x.ini"], ["--seed", "3", "x.ini"],
-                                       ["--random", "2", "x.ini"], ["--pick-cost", "x.ini"]])
+                                       ["--random", "2", "x.ini"], ["--pick-cost", "x.ini"],
+                                       ["--replay", "events", "x.ini"]])
 def test_wrong_options(arguments):
     done = sim(*arguments, status=2)
     assert "vgpu-sim: " in done.stderr and not done.stdout
