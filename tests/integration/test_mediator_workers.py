@@ -238,10 +238,10 @@ def test_a_gpu_on_which_workers_do_not_start_says_so(new_mediator, programs):
     """It may be the GPU; whichever worker starts there clears it."""
     story = Story(new_mediator())
     uuid, other = story.vm, story.mediator.add_vm(2)
-    worker = story.mediator.worker_pid(uuid)
     programs.script("exit 1")
-    os.kill(worker, signal.SIGKILL)
-    harness.wait_for(lambda: not harness.alive(worker), "the end of the worker")
+    os.kill(story.mediator.worker_pid(uuid), signal.SIGKILL)
+    harness.wait_for(
+        lambda: story.mediator.vm_status(uuid)["worker"] == "none", "the end of the worker")
     for _ in range(5):
         assert story.device.call(wire.OP_NOP).code == wire.UNAVAILABLE
     story.state_becomes("degraded")
