@@ -1,42 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Workers that are there and do nothing: stopped, silent at their start, or past every kill."""
-import contextlib
 import os
 import signal
-import subprocess
-import sys
-
-import pytest
 
 import mediator as harness
 import wire
 from test_health import Story
 from test_mediator_workers import programs  # pylint: disable=unused-import
 from test_quarantine import history
-
-# Who traces a process has its end first: until then nobody else sees it end.
-TRACER = """
-import ctypes, signal, sys
-PTRACE_SEIZE = 0x4206
-libc = ctypes.CDLL(None, use_errno=True)
-if libc.ptrace(PTRACE_SEIZE, int(sys.argv[1]), None, None) != 0:
-    sys.exit(ctypes.get_errno())
-print("traced", flush=True)
-signal.pause()
-"""
-
-
-@contextlib.contextmanager
-def unkillable(pid):
-    """As long as this lasts the process outlives SIGKILL, as one does that hangs in the driver."""
-    with subprocess.Popen(
-            [sys.executable, "-c", TRACER, str(pid)], stdout=subprocess.PIPE) as tracer:
-        try:
-            if tracer.stdout.readline() != b"traced\n":
-                pytest.skip(f"no tracing here: {os.strerror(tracer.wait(harness.LIMIT_S))}")
-            yield
-        finally:
-            tracer.kill()
 
 
 def test_a_stopped_worker_with_a_job_is_over_its_limit(new_mediator):
@@ -93,7 +64,7 @@ def test_a_worker_that_survives_sigkill(new_mediator):
     """
     story = Story(new_mediator(), job_timeout_ms=300)
     worker = story.mediator.worker_pid(story.vm)
-    with unkillable(worker):
+    with harness.unreapable(worker):
         assert story.device.call(wire.OP_HANG).code == wire.TIMEOUT
         story.mediator.says("survives SIGKILL")
         harness.wait_for(lambda: story.gpu()["drained"], "the drain")
