@@ -2,12 +2,12 @@
 /*
  * The ways to a handle, and the texts for people when there is none.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/util.h"
+#include "guest/bdf.h"
 #include "guest/handle.h"
 #include "guest/mmio.h"
 #include "guest/socket_transport.h"
@@ -18,25 +18,6 @@ int vgpu_find_devices(struct vgpu_device_name *names, size_t capacity, size_t *c
 	return sysfs_find_devices(SYSFS_PCI_DEVICES, names, capacity, count);
 }
 
-/* Whether @bdf is a PCI address, with or without its domain; *@name is then with it. */
-static bool parse_bdf(struct vgpu_device_name *name, const char *bdf)
-{
-	static const char pattern[] = "hhhh:hh:hh.h";
-	const char *domain = strlen(bdf) == strlen("hh:hh.h") ? "0000:" : "";
-	size_t i;
-
-	if (strlen(domain) + strlen(bdf) != strlen(pattern))
-		return false;
-	snprintf(name->bdf, sizeof(name->bdf), "%s%s", domain, bdf);
-	for (i = 0; pattern[i]; i++) {
-		if (pattern[i] == 'h' ? !isxdigit((unsigned char)name->bdf[i])
-		                      : name->bdf[i] != pattern[i])
-			return false;
-		name->bdf[i] = (char)tolower((unsigned char)name->bdf[i]);
-	}
-	return true;
-}
-
 /* Sets @name to the one device that @bdf means, the first found when it is NULL. */
 static int choose_device(struct vgpu_device_name *name, const char *bdf, char *why,
                          size_t why_bytes)
@@ -45,7 +26,7 @@ static int choose_device(struct vgpu_device_name *name, const char *bdf, char *w
 	int r;
 
 	if (bdf) {
-		if (parse_bdf(name, bdf))
+		if (bdf_parse(name, bdf))
 			return 0;
 		snprintf(why, why_bytes,
 		         "'%.64s' is no PCI address; one looks like 0000:00:05.0, see lspci -D",

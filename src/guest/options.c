@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "guest/bdf.h"
 #include "guest/parse.h"
 #include "vgpu/sgemm.h"
 #include "vgpu/vgpu.h"
@@ -21,6 +22,7 @@ enum option_kind {
 	KIND_FLAG,   /* bool */
 	KIND_NUMBER, /* int64_t, min to max */
 	KIND_TEXT,   /* const char *, not empty */
+	KIND_BDF,    /* const char *, a PCI address */
 };
 
 struct option_row {
@@ -36,7 +38,7 @@ struct option_row {
 #define FIELD(name) offsetof(struct options, name)
 
 static const struct option_row rows[OPTION_END] = {
-	[OPTION_DEVICE] = {"device", "BDF", KIND_TEXT, FIELD(device), 0, 0,
+	[OPTION_DEVICE] = {"device", "BDF", KIND_BDF, FIELD(device), 0, 0,
                            "PCI address of the device (default: the first one)"},
 	[OPTION_SOCKET] = {"socket", "PATH", KIND_TEXT, FIELD(socket), 0, 0,
                            "talk to the mediator's socket as a device would"},
@@ -79,6 +81,13 @@ void options_init(struct options *options)
 	};
 }
 
+static bool is_bdf(const char *text)
+{
+	struct vgpu_device_name name;
+
+	return bdf_parse(&name, text);
+}
+
 static bool set_option(struct options *options, const struct option_row *row, const char *value)
 {
 	void *field = (char *)options + row->field;
@@ -93,6 +102,15 @@ static bool set_option(struct options *options, const struct option_row *row, co
 			fprintf(stderr, "vgpu-client: --%s is empty: give %s\n", row->name,
 			        row->value);
 		return value[0] != '\0';
+	case KIND_BDF:
+		*(const char **)field = value;
+		if (is_bdf(value))
+			return true;
+		fprintf(stderr,
+		        "vgpu-client: wrong --%s '%s': give a PCI address like 0000:00:05.0 or "
+		        "00:05.0, see 'lspci -D'\n",
+		        row->name, value);
+		return false;
 	case KIND_NUMBER:
 		break;
 	}

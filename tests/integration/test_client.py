@@ -628,6 +628,13 @@ def test_help_and_version():
         (["--timeout", "0", "ping"], "from 1 to"),
         (["--socket", "", "ping"], "--socket is empty"),
         (["--socket", "/x", "--device", "00:05.0", "ping"], "exclude each other"),
+        (["--device", "00:02", "ping"], "wrong --device '00:02'"),
+        (["ping", "--device", "0000:00:02"], "like 0000:00:05.0 or 00:05.0"),
+        (["--device", "00:0g.0", "ping"], "wrong --device '00:0g.0'"),
+        (["--device", "0:00:02.0", "ping"], "wrong --device '0:00:02.0'"),
+        (["--device", "00:02.0 ", "ping"], "wrong --device '00:02.0 '"),
+        (["--device", "../../etc", "ping"], "wrong --device '../../etc'"),
+        (["--device", "", "ping"], "wrong --device ''"),
         (["sgemm", "--n", "4097"], "from 1 to 4096"),
         (["bench", "--op", "fly"], "wrong --op 'fly'"),
         (["bench", "--count", "1", "--seconds", "1"], "exclude each other"),
@@ -653,11 +660,12 @@ def test_no_mediator(tmp_path):
     assert str(path) in error["text"]
 
 
-def test_no_device():
-    done = run("--device", "ffff:ff:1f.7", "ping", status=UNAVAILABLE)
-    assert "ffff:ff:1f.7" in done.stderr
-    done = run("--device", "../../etc", "ping", status=UNAVAILABLE)
-    assert "no PCI address" in done.stderr
+@pytest.mark.parametrize(
+    "address, whole", [("ffff:ff:1f.7", "ffff:ff:1f.7"), ("FF:1F.7", "0000:ff:1f.7")]
+)
+def test_no_device(address, whole):
+    done = run("--device", address, "ping", status=UNAVAILABLE)
+    assert f"{whole} is no PCI device" in done.stderr
 
 
 def test_static_client(mediator):
