@@ -108,8 +108,9 @@ static enum check_result check_vms(struct subject *subject, struct finding *find
 			first = vms.items[i].problem;
 	}
 	if (problems > 0)
-		return found(finding, CHECK_FAILED, "%zu of %zu VMs have bad values; the first: %s",
-		             problems, vms.count, first);
+		return found(finding, CHECK_FAILED,
+		             "%zu of %zu VM%s with bad values; the first: %s", problems, vms.count,
+		             plural_s(vms.count), first);
 	return found(finding, CHECK_OK, "%zu registered, all values in range", vms.count);
 }
 

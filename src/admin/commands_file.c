@@ -271,6 +271,6 @@ enum admin_exit command_import(struct admin *admin)
 		return status;
 	admin->changed = true;
 	count = json_array_size(json_object_get(all, "vms"));
-	admin_say(admin, "imported %zu VMs", count);
+	admin_say(admin, "imported %zu VM%s", count, plural_s(count));
 	return admin_answer(admin, json_pack("{s:i}", "imported", (int)count));
 }

@@ -64,6 +64,7 @@ static void print_database(const struct admin *admin, const json_t *database,
                            const struct registry_vms *vms)
 {
 	const char *message = json_string_value(json_object_get(database, "message"));
+	int64_t count = json_integer_value(json_object_get(database, "vms"));
 
 	if (message) {
 		admin_say(admin, "Registry: NOT READABLE");
@@ -72,9 +73,9 @@ static void print_database(const struct admin *admin, const json_t *database,
 	}
 	admin_say(admin, "Registry: ok, %s", admin->db_path);
 	admin_say(admin,
-	          "  %" PRId64 " VMs, %" PRId64 " quarantined, %" PRId64
+	          "  %" PRId64 " VM%s, %" PRId64 " quarantined, %" PRId64
 	          " not served for bad values",
-	          (int64_t)json_integer_value(json_object_get(database, "vms")),
+	          count, plural_s(count),
 	          (int64_t)json_integer_value(json_object_get(database, "quarantined")),
 	          (int64_t)json_integer_value(json_object_get(database, "problems")));
 	record_note_problems(vms);

@@ -122,8 +122,8 @@ void log_write(enum log_level level, const char *format, ...)
 	}
 	lost = atomic_exchange(&log_state.lost, 0);
 	if (lost)
-		used = format_own(text, LOG_LEVEL_WARNING,
-		                  "%u log lines are lost: nobody read them in time", lost);
+		used = format_own(text, LOG_LEVEL_WARNING, "%u log line%s lost: not read in time",
+		                  lost, plural_s(lost));
 	va_start(args, format);
 	used += format_line(text + used, level, format, args);
 	va_end(args);
@@ -137,8 +137,8 @@ bool log_limit_pass(struct log_limit *limit, const char *what, uint64_t now_ns, 
 {
 	if (limit->window_start_ns == 0 || now_ns - limit->window_start_ns >= interval_ns) {
 		if (limit->suppressed)
-			log_warning("%s: %u more such lines were left out", what,
-			            limit->suppressed);
+			log_warning("%s: %u more such line%s left out", what, limit->suppressed,
+			            plural_s(limit->suppressed));
 		limit->window_start_ns = now_ns;
 		limit->in_window = 0;
 		limit->suppressed = 0;

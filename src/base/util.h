@@ -79,4 +79,10 @@ static inline int64_t max_i64(int64_t a, int64_t b)
 	return a > b ? a : b;
 }
 
+/* What the noun behind a count ends in: printf("%u job%s", n, plural_s(n)). */
+static inline const char *plural_s(int64_t count)
+{
+	return count == 1 ? "" : "s";
+}
+
 #endif

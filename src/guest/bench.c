@@ -428,13 +428,13 @@ enum outcome_status bench_run(struct client *client)
 	report_bench(bench, !bench->first_failure && !bench->wrong);
 	if (bench->first_failure) {
 		remedy = outcome_remedy(bench->first_failure);
-		fprintf(stderr, "vgpu-client: bench: %" PRIu64 " requests failed, first: %s%s%s\n",
-		        bench->failed, vgpu_strerror(bench->first_failure), remedy ? "; " : "",
-		        remedy ? remedy : "");
+		fprintf(stderr, "vgpu-client: bench: %" PRIu64 " request%s failed, first: %s%s%s\n",
+		        bench->failed, plural_s(bench->failed), vgpu_strerror(bench->first_failure),
+		        remedy ? "; " : "", remedy ? remedy : "");
 		return outcome_status(bench->first_failure);
 	}
 	if (bench->wrong)
-		fprintf(stderr, "vgpu-client: bench: %" PRIu64 " answers were wrong\n",
-		        bench->wrong);
+		fprintf(stderr, "vgpu-client: bench: %" PRIu64 " wrong answer%s\n", bench->wrong,
+		        plural_s(bench->wrong));
 	return bench->wrong ? OUTCOME_FAILED : OUTCOME_DONE;
 }

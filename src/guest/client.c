@@ -52,7 +52,7 @@ enum outcome_status client_fail(const struct client *client, int result,
 	fprintf(stderr, "vgpu-client: %s: %s", client->command->name, text);
 	if (response && result == VGPU_CODE_RATE_LIMITED) {
 		vgpu_get_stats(client->vgpu, &stats);
-		fprintf(stderr, " (%s, retry after %" PRIu32 " us, %" PRIu64 " retries made)",
+		fprintf(stderr, " (%s, retry after %" PRIu32 " us, retries made: %" PRIu64 ")",
 		        outcome_reason(response->reason), response->retry_after_us, stats.retries);
 	}
 	if (response && result == VGPU_CODE_CUDA && response->detail)

@@ -104,12 +104,14 @@ static void note_fault(const struct mediator *mediator, const struct core_store 
 	describe_fault(record->detail, sizeof(record->detail), store);
 	if (store->quarantine)
 		snprintf(record->quarantine, sizeof(record->quarantine),
-		         "%" PRId64 " points within %" PRId64 " s",
-		         mediator->config.quarantine_threshold, mediator->config.fault_window_s);
+		         "%" PRId64 " point%s within %" PRId64 " s",
+		         mediator->config.quarantine_threshold,
+		         plural_s(mediator->config.quarantine_threshold),
+		         mediator->config.fault_window_s);
 	if (store->again)
 		return;
-	log_warning("%s: fault: %s, %s, %" PRId64 " points", label, record->kind, record->detail,
-	            store->points);
+	log_warning("%s: fault: %s, %s, %" PRId64 " point%s", label, record->kind, record->detail,
+	            store->points, plural_s(store->points));
 	if (store->quarantine)
 		log_error("%s: quarantined: %s", label, record->quarantine);
 }
@@ -123,8 +125,8 @@ static void note_forgiveness(const struct core_action *action, const char *label
 	         action->gpu);
 	if (store->again)
 		return;
-	log_warning("%s: %" PRId64 " points are forgiven: the hardware of GPU %u failed just then",
-	            label, store->points, action->gpu);
+	log_warning("%s: forgiven %" PRId64 " point%s: the hardware of GPU %u failed just then",
+	            label, store->points, plural_s(store->points), action->gpu);
 	if (store->quarantine)
 		log_warning("%s: its quarantine stays, but may be the hardware's doing: "
 		            "vgpu-admin clear-quarantine ends it",

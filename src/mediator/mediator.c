@@ -44,8 +44,8 @@ static void on_shutdown_check(evutil_socket_t fd UNUSED, short what UNUSED, void
 	if (!late && (stats.jobs || workers || resets || !flushed))
 		return;
 	if (stats.jobs || workers)
-		log_warning("%u jobs and %u workers did not end in %d s", stats.jobs, workers,
-		            SHUTDOWN_GRACE_S);
+		log_warning("%u job%s and %u worker%s did not end in %d s", stats.jobs,
+		            plural_s(stats.jobs), workers, plural_s(workers), SHUTDOWN_GRACE_S);
 	event_base_loopbreak(mediator->base);
 }
 

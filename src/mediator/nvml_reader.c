@@ -313,7 +313,8 @@ static void on_mail(evutil_socket_t fd, short what UNUSED, void *arg)
 		reader->ops->xid(reader->owner, mail->xids[i].gpu, mail->xids[i].xid,
 		                 mail->xids[i].at_ns);
 	if (mail->xids_dropped)
-		log_warning("NVML: %u Xid errors came too fast to be counted", mail->xids_dropped);
+		log_warning("NVML: %u Xid error%s came too fast to be counted", mail->xids_dropped,
+		            plural_s(mail->xids_dropped));
 	for (uint32_t gpu = 0; gpu < NVML_GPUS_MAX; gpu++) {
 		if (mail->fresh & 1u << gpu)
 			reader->ops->reading(reader->owner, gpu, &mail->readings[gpu]);

@@ -96,8 +96,9 @@ int nvml_session_open(struct nvml_session *session, char text[NVML_WHY_BYTES])
 	    CALL(session, "nvmlSystemGetDriverVersion",
 	         session->api.driver_version(driver, sizeof(driver))) != NVML_SUCCESS)
 		snprintf(driver, sizeof(driver), "of unknown version");
-	snprintf(text, NVML_WHY_BYTES, "driver %s, %u of %u GPUs found%s%s%.300s", driver, found,
-	         session->gpu_count, session->events ? "" : "; Xid errors cannot be seen",
+	snprintf(text, NVML_WHY_BYTES, "driver %s, %u of %u GPU%s found%s%s%.300s", driver, found,
+	         session->gpu_count, plural_s(session->gpu_count),
+	         session->events ? "" : "; Xid errors cannot be seen",
 	         session->note[0] ? "; values stay unknown, for it lacks " : "", session->note);
 	return 0;
 }

@@ -68,8 +68,9 @@ static void on_loaded(void *owner, uint64_t tag, const struct store_snapshot *sn
 	if (snapshot && !mediator->shutdown_deadline_ns)
 		vm_table_apply(mediator, snapshot, &report);
 	if (report.added || report.removed || json_array_size(report.changed))
-		log_info("registry: %u VMs added, %u removed, %zu changes", report.added,
-		         report.removed, json_array_size(report.changed));
+		log_info("registry: %u VM%s added, %u removed, %zu change%s", report.added,
+		         plural_s(report.added), report.removed, json_array_size(report.changed),
+		         plural_s(json_array_size(report.changed)));
 	if (reload)
 		reload_finish(mediator, reload, &report, snapshot ? NULL : why);
 	json_decref(report.changed);

@@ -429,8 +429,8 @@ static void log_lost(const struct request *request)
 		log_error("registry: not recorded at the end: what holds GPU %s", request->uuid);
 	else if (request->type == REQUEST_RECORD && record->record == CORE_RECORD_FAULT)
 		log_error("registry: not recorded at the end: VM %s: fault: %s, %" PRId64
-		          " points%s%s",
-		          request->uuid, record->kind, record->points,
+		          " point%s%s%s",
+		          request->uuid, record->kind, record->points, plural_s(record->points),
 		          record->quarantine[0] ? "; quarantined: " : "", record->quarantine);
 	else if (request->type == REQUEST_RECORD)
 		log_error("registry: not recorded at the end: VM %s: %s", request->uuid,

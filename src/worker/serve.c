@@ -299,8 +299,8 @@ static void fail_all(struct server *server)
 		if (!job->ended && job->detail)
 			detail = job->detail;
 	}
-	log_error("the device context is lost (CUDA error %u), %u jobs with it", detail,
-	          server->count);
+	log_error("the device context is lost (CUDA error %u), %u job%s with it", detail,
+	          server->count, plural_s(server->count));
 	for (unsigned int i = 0; i < server->count; i++) {
 		struct job *job = &server->jobs[(server->first + i) % WORKER_QUEUE_JOBS];
 

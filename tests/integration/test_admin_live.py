@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from admin_host import ANSWERS, LIVE_VM, UUID1, UUID3, FakeMediator
+from admin_host import ANSWERS, LIVE_VM, UUID1, UUID2, UUID3, FakeMediator
 from paths import ADMIN
 
 
@@ -42,6 +42,8 @@ def test_status_without_a_mediator_shows_the_registry(registered):
     answer = json.loads(registered.run("--json", "status").stdout)
     assert answer["mediator"] == {"running": False}
     assert answer["database"]["vms"] == 2 and len(answer["vms"]) == 2
+    registered.ok("remove-vm", f"--vm-uuid={UUID2}")
+    assert " 1 VM, 0 quarantined" in registered.run("status").stdout.decode()
     registered.db.write_bytes(b"garbage" * 100)
     done = registered.run("status")
     assert done.returncode == 5 and b"NOT READABLE" in done.stdout

@@ -301,7 +301,7 @@ def refuse_all(count):
 
 def test_retries_run_out(mediator):
     done = run("--socket", mediator(refuse_all(2)), "--retries", 1, "ping", status=TRY_LATER)
-    assert "rate limited (depth, retry after 1000 us, 1 retries made)" in done.stderr
+    assert "rate limited (depth, retry after 1000 us, retries made: 1)" in done.stderr
     report = run_json(mediator(refuse_all(1)), "--retries", 0, "ping", status=TRY_LATER)
     assert report["retries"] == 0
     assert report["error"] == {

@@ -80,7 +80,7 @@ def test_a_fault_just_before_a_hardware_error_is_forgiven(new_case):
     case.fails(719)
     case.story.tell("xid 48")
     case.is_forgiven(719)
-    case.mediator.says("1 points are forgiven: the hardware of GPU 0 failed just then")
+    case.mediator.says("forgiven 1 point: the hardware of GPU 0 failed just then")
     case.mediator.says("a fresh context works")
     case.story.kill_and_start()
     assert case.points() == 0

@@ -222,7 +222,7 @@ def test_registry_locked_while_quarantine_is_stored(new_mediator):
     harness.wait_for(lambda: stored(mediator, uuid) == (1, 1), "the quarantine in the registry")
     assert history(mediator, uuid) == [
         died(mediator, uuid),
-        ("quarantined", 0, "1 points within 3600 s", "vgpu-mediator"),
+        ("quarantined", 0, "1 point within 3600 s", "vgpu-mediator"),
     ]
 
 
