@@ -30,12 +30,15 @@ struct event_log {
 	bool thread_started;
 	char *written;      /* the thread's: what it is writing */
 	atomic_bool failed; /* the thread has given up */
+	atomic_size_t unwritten_bytes;
 
 	pthread_mutex_t mutex; /* for what follows */
-	pthread_cond_t wake;
+	pthread_cond_t wake;   /* for the thread */
+	pthread_cond_t over;   /* for the event loop: thread_ended */
 	char *filled;
 	size_t filled_bytes;
 	bool stopping;
+	bool thread_ended;
 };
 
 /* ---- The thread ------------------------------------------------------------------- */
@@ -57,13 +60,14 @@ static size_t take_filled(struct event_log *log)
 	return bytes;
 }
 
-static int write_all(int fd, const char *bytes, size_t count)
+static int write_all(struct event_log *log, const char *bytes, size_t count)
 {
 	while (count) {
-		ssize_t done = write(fd, bytes, count);
+		ssize_t done = write(log->fd, bytes, count);
 
 		if (done < 0)
 			return -errno;
+		atomic_fetch_sub(&log->unwritten_bytes, (size_t)done);
 		bytes += done;
 		count -= (size_t)done;
 	}
@@ -77,13 +81,17 @@ static void *thread_main(void *arg)
 	int r;
 
 	while ((bytes = take_filled(log))) {
-		r = write_all(log->fd, log->written, bytes);
+		r = write_all(log, log->written, bytes);
 		if (r < 0) {
 			atomic_store(&log->failed, true);
 			log_warning("event log %s: %s: it ends here", log->path, strerror(-r));
 			break;
 		}
 	}
+	pthread_mutex_lock(&log->mutex);
+	log->thread_ended = true;
+	pthread_cond_signal(&log->over);
+	pthread_mutex_unlock(&log->mutex);
 	return NULL;
 }
 
@@ -100,6 +108,7 @@ static bool append(struct event_log *log, const char *line, size_t length, size_
 	if (fits) {
 		memcpy(log->filled + log->filled_bytes, line, length);
 		log->filled_bytes += length;
+		atomic_fetch_add(&log->unwritten_bytes, length);
 	}
 	pthread_mutex_unlock(&log->mutex);
 	if (wake)
@@ -189,6 +198,7 @@ static int start_thread(struct event_log *log)
 
 	pthread_mutex_init(&log->mutex, NULL);
 	thread_cond_init(&log->wake);
+	thread_cond_init(&log->over);
 	r = thread_start(&log->thread, thread_main, log);
 	log->thread_started = r == 0;
 	return r;
@@ -221,6 +231,26 @@ int event_log_new(struct event_log **out, struct core *core, const char *path, i
 	return 0;
 }
 
+/* Whether the thread has ended: then nobody has @log any more but the caller. */
+static bool stop_thread(struct event_log *log)
+{
+	bool ended;
+
+	pthread_mutex_lock(&log->mutex);
+	log->stopping = true;
+	pthread_cond_signal(&log->wake);
+	ended = thread_wait(&log->over, &log->mutex, &log->thread_ended, EVENT_LOG_STOP_MS);
+	pthread_mutex_unlock(&log->mutex);
+	if (ended) {
+		pthread_join(log->thread, NULL);
+		return true;
+	}
+	log_error("event log %s: the disk hangs: its last %zu bytes are lost", log->path,
+	          atomic_load(&log->unwritten_bytes));
+	pthread_detach(log->thread);
+	return false;
+}
+
 void event_log_free(struct event_log *log)
 {
 	if (!log)
@@ -231,13 +261,8 @@ void event_log_free(struct event_log *log)
 		if (!log->ended)
 			end(log, TRACE_END_STOPPED);
 	}
-	if (log->thread_started) {
-		pthread_mutex_lock(&log->mutex);
-		log->stopping = true;
-		pthread_mutex_unlock(&log->mutex);
-		pthread_cond_signal(&log->wake);
-		pthread_join(log->thread, NULL);
-	}
+	if (log->thread_started && !stop_thread(log))
+		return;
 	closep(&log->fd);
 	free(log->written);
 	free(log->filled);

@@ -15,6 +15,7 @@
 enum {
 	EVENT_LOG_BUFFER_BYTES = 1024 * 1024, /* and as much again while it is written */
 	EVENT_LOG_CHECK_EVENTS = 16,          /* so often there is a line with the hash */
+	EVENT_LOG_STOP_MS = 3000,             /* at the end, for what is not yet written */
 };
 
 struct event_log;
@@ -25,7 +26,11 @@ struct event_log;
  */
 int event_log_new(struct event_log **out, struct core *core, const char *path, int64_t max_bytes);
 
-/* Ends the file properly. All actions have been taken from the core, which is still there. */
+/*
+ * Ends the file properly, but waits no longer than EVENT_LOG_STOP_MS for a disk that hangs:
+ * then how much is lost is logged, and the thread left behind. All actions have been taken
+ * from the core, which is still there.
+ */
 void event_log_free(struct event_log *log);
 DEFINE_CLEANUP(event_log)
 

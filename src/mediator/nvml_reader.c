@@ -457,16 +457,12 @@ int nvml_reader_new(struct nvml_reader **out, struct event_base *base,
 static void stop_thread(struct nvml_reader *reader)
 {
 	struct shared *shared = reader->shared;
-	const struct timespec until = thread_deadline(reader->stop_ms);
 	const char *call;
 	bool ended;
 
 	wish(reader, WISH_STOP);
 	pthread_mutex_lock(&shared->mutex);
-	while (!shared->ended &&
-	       pthread_cond_timedwait(&shared->over, &shared->mutex, &until) != ETIMEDOUT)
-		;
-	ended = shared->ended;
+	ended = thread_wait(&shared->over, &shared->mutex, &shared->ended, reader->stop_ms);
 	shared->abandoned = !ended;
 	call = atomic_load(&shared->session.watch.call);
 	pthread_mutex_unlock(&shared->mutex);

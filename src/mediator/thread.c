@@ -41,6 +41,15 @@ struct timespec thread_deadline(int64_t ms)
 	return (struct timespec){.tv_sec = at_ns / NS_PER_SEC, .tv_nsec = at_ns % NS_PER_SEC};
 }
 
+bool thread_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, const bool *happened, int64_t ms)
+{
+	const struct timespec until = thread_deadline(ms);
+
+	while (!*happened && pthread_cond_timedwait(cond, mutex, &until) != ETIMEDOUT)
+		;
+	return *happened;
+}
+
 int thread_bell_new(void)
 {
 	int bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -7,6 +7,7 @@
 #define MEDIATOR_THREAD_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -15,6 +16,12 @@ int thread_start(pthread_t *out, void *(*run)(void *arg), void *arg);
 
 /* Waits with a time for an end are by thread_deadline(): no change of the date matters. */
 void thread_cond_init(pthread_cond_t *out);
+
+/*
+ * Waits until *@happened or @ms have passed, with @mutex locked, under which the other thread
+ * sets it and signals @cond. Returns *@happened.
+ */
+bool thread_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, const bool *happened, int64_t ms);
 
 /* @ms from now. */
 struct timespec thread_deadline(int64_t ms);

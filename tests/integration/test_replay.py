@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -285,6 +286,28 @@ def test_a_disk_that_takes_no_more(new_mediator):
     mediator.stop()
     assert mediator.log().count("event log") == 2  # that it begins, and that it ends
     assert equal(path, "cut")["events"]["job_submitted"] > 5000
+
+
+def test_a_disk_that_hangs_at_the_end(new_mediator):
+    """The mediator ends all the same, and says how much it could not write."""
+    mediator = new_mediator()
+    path = mediator.directory / "events"
+    mediator.environment = {
+        "LD_PRELOAD": str(harness.STANDIN / "libstuck-write.so"),
+        "VGPU_STUCK_WRITE": str(path),
+    }
+    mediator.start(event_log=path)
+    uuid = mediator.add_vm()
+    mediator.connect(uuid).works()
+    harness.wait_for(lambda: "job_done" in path.read_text(), "the first job in the log")
+    path.with_suffix(".stuck").touch()
+    works(mediator, uuid, 20)
+    mediator.stop()
+    said = re.search(
+        rf"event log {path}: the disk hangs: its last (\d+) bytes are lost", mediator.log()
+    )
+    assert int(said[1]) > 1000
+    assert equal(path, "cut")["events"]["vm_add"] == 1
 
 
 @pytest.mark.parametrize("name, why", [("no/events", "No such file"), ("vm", "that is no file")])
