@@ -29,6 +29,14 @@ const struct gpu_cause_info gpu_cause_infos[GPU_CAUSE_COUNT] = {
 
 /* ---- Drain ----------------------------------------------------------------------------- */
 
+static void log_begin(const struct watched *gpu, const char *uuid,
+                      const struct health_reason *reason)
+{
+	enum log_level level = reason->level == HEALTH_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
+
+	log_write(level, "GPU %u (%s): %s; %s", gpu->index, uuid, reason->message, reason->remedy);
+}
+
 static void log_news(struct watched *gpu)
 {
 	const struct gpu_info *info = &gpu->watch->mediator->gpus.gpus[gpu->index];
@@ -39,8 +47,7 @@ static void log_news(struct watched *gpu)
 			log_info("GPU %u (%s): over: %s", gpu->index, info->uuid,
 			         news.reason->message);
 		else
-			log_warning("GPU %u (%s): %s; %s", gpu->index, info->uuid,
-			            news.reason->message, news.reason->remedy);
+			log_begin(gpu, info->uuid, news.reason);
 	}
 }
 
@@ -141,6 +148,20 @@ static void on_xid(void *owner, uint32_t index, uint64_t xid, int64_t at_ns)
 	gpu_watch_update(&watch->gpus[index]);
 }
 
+static void readings_end(struct watched *gpu, enum nvml_state state, const char *why)
+{
+	int64_t now_ns = clock_monotonic_ns();
+
+	gpu->has_reading = false;
+	gpu->use_count = 0;
+	/* Closed for the reset of one it is closed for all, which is no trouble of theirs. */
+	if (state == NVML_STATE_RELEASED)
+		health_readings_paused(gpu->health, now_ns,
+		                       "not looked at: NVML is closed while a GPU is reset");
+	else
+		health_readings_stopped(gpu->health, now_ns, why);
+}
+
 static void on_state(void *owner, enum nvml_state state, const char *text)
 {
 	struct gpu_watch *watch = owner;
@@ -148,11 +169,8 @@ static void on_state(void *owner, enum nvml_state state, const char *text)
 	for (uint32_t i = 0; i < watch->count; i++) {
 		struct watched *gpu = &watch->gpus[i];
 
-		if (state != NVML_STATE_UP) {
-			gpu->has_reading = false;
-			gpu->use_count = 0;
-			health_readings_stopped(gpu->health, clock_monotonic_ns(), text);
-		}
+		if (state != NVML_STATE_UP)
+			readings_end(gpu, state, text);
 		if (state == NVML_STATE_RELEASED)
 			gpu_reset_nvml_released(gpu);
 		gpu_watch_update(gpu);

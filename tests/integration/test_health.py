@@ -82,7 +82,8 @@ class Story:
         log = self.mediator.log()
         for reason in gpu["reasons"]:
             if reason["code"] not in UNTOLD:
-                line = f"warning: GPU 0 ({gpu['uuid']}): {reason['message']}; {reason['remedy']}"
+                level = "info" if reason["level"] == "ok" else "warning"
+                line = f"{level}: GPU 0 ({gpu['uuid']}): {reason['message']}; {reason['remedy']}"
                 assert line in log, f"not in the log: {line}"
         return gpu["health"]
 

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
 """One of several GPUs goes wrong: what becomes of its VMs, and of those of the others."""
 
+import re
+import subprocess
+
 import mediator as harness
 import wire
+from paths import ADMIN
 from test_health import Story, reset_command
 
 
@@ -26,6 +30,21 @@ class Pair:
         return self.mediator.call("health")["gpus"][gpu]["drained"]
 
 
+def health_text(mediator):
+    """As vgpu-admin shows it."""
+    done = subprocess.run([ADMIN, "--admin-socket", mediator.admin_path, "health"],
+                          capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+def metric_of(mediator, name, uuid, state=None):
+    """The value of a GPU's metric, with the label `state` if there is one; None: it is left out."""
+    label = f',state="{state}"' if state else ""
+    found = re.search(f'^{name}{{gpu_uuid="{uuid}"{label}}} (.*)$',
+                      mediator.call("show-metrics")["text"], re.MULTILINE)
+    return found and found[1]
+
+
 def test_a_failing_gpu_leaves_the_vms_of_another_pool_alone(new_mediator):
     mediator = new_mediator()
     pair = Pair(mediator, **{"pool.A.gpus": "0", "pool.B.gpus": "1"})
@@ -40,6 +59,38 @@ def test_a_failing_gpu_leaves_the_vms_of_another_pool_alone(new_mediator):
         pair.story.state_becomes("ok")
         pair.device.works()
     assert mediator.vm_status(other)["jobs_failed"] == 0
+
+
+def test_the_other_gpus_during_a_reset(new_mediator):
+    """NVML is closed for all: their values are left out and it says why; nobody is alarmed."""
+    mediator = new_mediator()
+    pair = Pair(mediator, **{"pool.A.gpus": "0", "pool.B.gpus": "1"})
+
+    def other():
+        return mediator.call("health")["gpus"][1]
+
+    harness.wait_for(lambda: other()["health"] == "ok" and "temperature_c" in other(), "readings")
+    pair.story.tell("xid 48")
+    mediator.says("GPU 0: running")
+    gpu = other()
+    assert (gpu["health"], gpu["nvml"], gpu["reset"]) == ("ok", "released", None)
+    assert "temperature_c" not in gpu and "processes" not in gpu
+    assert [(reason["code"], reason["level"]) for reason in gpu["reasons"]] == [
+        ("readings_paused", "ok")
+    ]
+    text = health_text(mediator)
+    assert "not looked at: NVML is closed while a GPU is reset" in text
+    assert "none needed: it ends with that reset" in text
+    assert metric_of(mediator, "vgpu_gpu_health", gpu["uuid"], "ok") == "1"
+    assert metric_of(mediator, "vgpu_gpu_temperature_celsius", gpu["uuid"]) is None
+    pair.let_go()
+    pair.story.state_becomes("ok")
+    harness.wait_for(lambda: "temperature_c" in other(), "readings again")
+    assert other()["reasons"] == []
+    # In all that time.
+    log = mediator.log()
+    assert f"info: GPU 1 ({gpu['uuid']}): not looked at" in log
+    assert f"warning: GPU 1 ({gpu['uuid']})" not in log
 
 
 def test_vms_of_a_drained_gpu_work_on_another_of_their_pool(new_mediator):

@@ -490,6 +490,39 @@ static void test_silence_does_not_count_as_cool(void **state)
 	assert_state(world, "ok");
 }
 
+/* Nobody is alarmed by a pause that was meant; what it hides is what is not known. */
+static void test_readings_that_pause(void **state)
+{
+	struct health_world *world = *state;
+
+	see(world, HEALTH_TEMPERATURE_C, 95);
+	poll_readings(world, 3);
+	news(world);
+	health_readings_paused(world->health, world->now_ns, "another is reset");
+	assert_state(world, "ok");
+	assert_string_equal(news(world), "+readings_paused");
+	assert_string_equal(reason(world, "readings_paused")->message, "another is reset");
+	/* The heat has not been seen to last. */
+	world->now_ns += 60 * NS_PER_SEC;
+	poll_readings(world, 1);
+	assert_string_equal(news(world), "-readings_paused");
+	assert_state(world, "ok");
+	poll_readings(world, 5);
+	assert_state(world, "degraded");
+	/* What held before holds during the pause. */
+	health_readings_paused(world->health, world->now_ns, "another is reset");
+	assert_state(world, "degraded");
+	/* NVML does not come back: that is no pause any more. */
+	news(world);
+	health_readings_stopped(world->health, world->now_ns, "no answer");
+	assert_state(world, "unknown");
+	assert_string_equal(news(world), "+no_readings-readings_paused");
+	/* And one that begins while nothing is known changes nothing. */
+	health_readings_paused(world->health, world->now_ns, "another is reset");
+	assert_state(world, "unknown");
+	assert_string_equal(news(world), "");
+}
+
 static void test_nvml_absent(void **state)
 {
 	struct health_world *world = *state;
@@ -582,6 +615,7 @@ int main(void)
 		TEST(test_nvml_hangs_for_20_s),
 		TEST(test_nvml_that_flaps),
 		TEST(test_silence_does_not_count_as_cool),
+		TEST(test_readings_that_pause),
 		TEST(test_nvml_absent),
 		TEST(test_unreachable),
 		TEST(test_workers_that_do_not_start),

@@ -235,11 +235,25 @@ void health_reading_came(struct health *health, int64_t now_ns,
 	health->recovery_known = health_reading_get(reading, HEALTH_RECOVERY_ACTION, &action);
 }
 
-void health_readings_stopped(struct health *health, int64_t now_ns, const char *why)
+/* What has not yet lasted cannot be seen to. */
+static void forget_changes(struct health *health)
 {
 	for (int code = 0; code < HEALTH_CODE_COUNT; code++)
 		health->reasons[code].change_ns = NEVER;
+}
+
+void health_readings_stopped(struct health *health, int64_t now_ns, const char *why)
+{
+	forget_changes(health);
+	end(health, HEALTH_CODE_READINGS_PAUSED);
 	begin(health, now_ns, HEALTH_CODE_NO_READINGS, why);
+}
+
+void health_readings_paused(struct health *health, int64_t now_ns, const char *why)
+{
+	forget_changes(health);
+	if (!health->reasons[HEALTH_CODE_NO_READINGS].active)
+		begin(health, now_ns, HEALTH_CODE_READINGS_PAUSED, why);
 }
 
 static void count_xid(struct health *health, uint64_t number, const struct health_xid *xid)

@@ -165,6 +165,9 @@ void health_reading_came(struct health *health, int64_t now_ns,
 /* Readings have stopped, for the reason @why; HEALTH_SETTLE_S of readings end that. */
 void health_readings_stopped(struct health *health, int64_t now_ns, const char *why);
 
+/* They pause on purpose: what is known of the GPU holds until the next one, which ends that. */
+void health_readings_paused(struct health *health, int64_t now_ns, const char *why);
+
 void health_xid_came(struct health *health, int64_t now_ns, uint64_t number);
 
 /* A worker there has failed to start again and again; @who is its VM. */

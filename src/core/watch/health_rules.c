@@ -86,6 +86,9 @@ const struct health_code_info health_codes[HEALTH_CODE_COUNT] = {
 	[HEALTH_CODE_XID_WARNING] =
 		CODE("xid_warning", HEALTH_DEGRADED, false, HEALTH_RESET_NO, HEALTH_ENDS_BY_TIME,
                      "watch its memory errors; plan a reset"),
+	[HEALTH_CODE_READINGS_PAUSED] =
+		CODE("readings_paused", HEALTH_OK, false, HEALTH_RESET_NO, HEALTH_ENDS_BY_READING,
+                     "none needed: it ends with that reset, and jobs go on meanwhile"),
 };
 
 /* ---- Conditions -------------------------------------------------------------------- */
@@ -154,8 +157,9 @@ static enum health_answer wants(const struct health_rule *rule,
 #define LASTS      .on_ns = SECONDS(NOTICE_S), .off_ns = SECONDS(HEALTH_SETTLE_S)
 
 const struct health_rule health_rules[] = {
-	/* Begins when readings stop. */
+	/* These begin when readings stop. */
 	{.code = HEALTH_CODE_NO_READINGS, .holds = never, .off_ns = SECONDS(HEALTH_SETTLE_S)},
+	{.code = HEALTH_CODE_READINGS_PAUSED, .holds = never},
 	{.code = HEALTH_CODE_LOST,
          .holds = contact_is,
          .bits = HEALTH_LOST,
