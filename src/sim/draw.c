@@ -175,6 +175,10 @@ static void draw_load(struct scenario_vm *vm, struct sim_random *random, double 
 	vm->think_ns = log_between(random, 1e3, 5e6) / NS_PER_US * NS_PER_US;
 	vm->period_ns = vm->length_ns * between(random, 2, 40);
 	if (one_in(random, 10)) {
+		vm->first_ns = min_i64(vm->length_ns / 100, 100 * NS_PER_US);
+		vm->first_jobs = (uint32_t)between(random, 1, 100);
+	}
+	if (one_in(random, 10)) {
 		vm->alternate_ns = min_i64(vm->length_ns * 100, 300 * NS_PER_MS);
 		vm->alternate_every = (uint32_t)between(random, 2, 100);
 	}

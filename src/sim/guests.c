@@ -37,6 +37,8 @@ static int64_t draw_length_ns(struct sim_vm *vm, const struct scenario_vm *what)
 		vm->hang_next = false;
 		return INT64_MAX;
 	}
+	if (vm->submitted <= what->first_jobs)
+		return what->first_ns;
 	if (is_nth(vm->submitted, what->alternate_every))
 		return what->alternate_ns;
 	if (what->spread_percent == 0)

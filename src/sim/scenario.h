@@ -51,6 +51,8 @@ struct scenario_vm {
 	int64_t period_ns;
 	int64_t length_ns;        /* of a job, mean */
 	uint32_t spread_percent;  /* sigma of a lognormal; 0 = all the same */
+	int64_t first_ns;         /* length of its first first_jobs */
+	uint32_t first_jobs;      /* 0 = none */
 	int64_t alternate_ns;     /* length of every alternate_every-th job */
 	uint32_t alternate_every; /* 0 = none */
 	uint32_t fault_every;     /* this one fails on the GPU; 0 = none */

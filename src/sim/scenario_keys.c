@@ -68,6 +68,8 @@ const struct scenario_number scenario_vm_numbers[] = {
 	{"period-us", NS_PER_US, 1, 1000000000, NUMBER_I64, VM(period_ns)},
 	{"length-us", NS_PER_US, 0, 1000000000, NUMBER_I64, VM(length_ns)},
 	{"spread-percent", 1, 0, 200, NUMBER_U32, VM(spread_percent)},
+	{"first-us", NS_PER_US, 0, 1000000000, NUMBER_I64, VM(first_ns)},
+	{"first-jobs", 1, 0, 1000000, NUMBER_U32, VM(first_jobs)},
 	{"alternate-us", NS_PER_US, 0, 1000000000, NUMBER_I64, VM(alternate_ns)},
 	{"alternate-every", 1, 0, 1000000, NUMBER_U32, VM(alternate_every)},
 	{"fault-every", 1, 0, 1000000, NUMBER_U32, VM(fault_every)},

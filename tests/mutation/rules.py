@@ -295,8 +295,17 @@ SCHEDULE = [
              "min_i64(patience_ns, FAIR_ESTIMATE_CAP_NS)",
              "patience_ns"),
     Mutation("patience before the first turn", "src/core/schedule/sched_fair_turn.c",
-             "vm->turns ? vm->estimate_turn_ns : FAIR_FIRST_PATIENCE_NS",
-             "vm->estimate_turn_ns"),
+             "int64_t patience_ns = FAIR_FIRST_PATIENCE_NS;",
+             "int64_t patience_ns = 0;"),
+    Mutation("patience is an eighth longer", "src/core/schedule/sched_fair_turn.c",
+             "patience_ns += patience_ns / FAIR_MARGIN_OF;",
+             ""),
+    Mutation("patience counts the last turn", "src/core/schedule/sched_fair_turn.c",
+             "patience_ns = max_i64(vm->estimate_turn_ns, vm->last_turn_ns);",
+             "patience_ns = vm->estimate_turn_ns;"),
+    Mutation("patience counts the mean turn", "src/core/schedule/sched_fair_turn.c",
+             "patience_ns = max_i64(vm->estimate_turn_ns, vm->last_turn_ns);",
+             "patience_ns = vm->last_turn_ns;"),
 ]
 
 LIMITS = [

@@ -22,7 +22,7 @@ struct sched_vm {
 	void *owner;
 	wide phi, next_phi;
 	wide S, F, P, K, rem, boost;
-	wide used, since_answer, charged, e, e_job, turns;
+	wide used, since_answer, charged, e, e_job, last_used, turns;
 	wide ready_since, opened, wait_until, last_answer, entered;
 	uint64_t open_order;
 };
@@ -268,6 +268,7 @@ static void end_turn(struct sched *s, struct sched_vm *i)
 	i->F = reached(i);
 	i->rem = (256 * i->used + i->rem) % i->phi;
 	s->f_max = greater(s->f_max, i->F);
+	i->last_used = i->used;
 	i->e = i->turns++ ? i->e + (i->used - i->e) / 8 : i->used;
 	i->open = i->waiting = false;
 	change_phi(s, i);
@@ -289,7 +290,8 @@ static void start_turn(struct sched *s, struct sched_vm *i)
 
 static wide r_of(const struct sched *s, const struct sched_vm *i)
 {
-	wide r = lesser(i->turns ? i->e : 64 * MS, S1) + 2 * s->c.handover_ns;
+	wide expected = i->turns ? greater(i->e, i->last_used) : 64 * MS;
+	wide r = lesser(expected + expected / 8, S1) + 2 * s->c.handover_ns;
 
 	return i->woken ? r : greater(r, s->c.overlap_after_ns);
 }

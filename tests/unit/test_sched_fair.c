@@ -233,12 +233,42 @@ static void test_woken_vm_is_admitted_beside_a_long_job(void **state UNUSED)
 	script_queue(&script, 1, 1);
 	assert_int_equal(script_next(&script), -1);
 	look_ns = sched_fair.deadline(script.sched);
-	assert_true(look_ns == 100 * US + 100 * US + 300 * US); /* opened + e + 2h */
+	/* opened, and an eighth more than the turn that it had, and twice the hand-over */
+	assert_true(look_ns == 100 * US + 112500 + 300 * US);
 	at(&script, look_ns - 1);
 	assert_int_equal(script_next(&script), -1);
 	at(&script, look_ns);
 	assert_int_equal(script_next(&script), 1);
 	assert_int_equal(script_next(&script), -1);
+	script_done(&script, 1);
+	script_done(&script, 0);
+	script_end(&script);
+}
+
+static void test_vm_that_goes_over_to_long_jobs_is_not_taken_for_quick(void **state UNUSED)
+{
+	struct script script;
+
+	script_start(&script, 32, 2);
+	for (int i = 0; i < 20; i++) {
+		script_queue(&script, 1, 1);
+		assert_int_equal(script_next(&script), 1);
+		at(&script, script.now_ns + 100 * US);
+		script_done(&script, 1);
+		at(&script, script.now_ns + MS);
+	}
+	script_queue(&script, 1, 1);
+	assert_int_equal(script_next(&script), 1);
+	at(&script, script.now_ns + 400 * MS);
+	script_done(&script, 1);
+	/* Its mean turn is 50 ms, its last one 400. */
+	script_queue(&script, 0, 1);
+	assert_int_equal(script_next(&script), 0);
+	script_queue(&script, 1, 1);
+	at(&script, script.now_ns + 449 * MS);
+	assert_int_equal(script_next(&script), -1);
+	at(&script, script.now_ns + 2 * MS);
+	assert_int_equal(script_next(&script), 1);
 	script_done(&script, 1);
 	script_done(&script, 0);
 	script_end(&script);
@@ -343,7 +373,7 @@ static void test_weight_change_keeps_what_is_owed(void **state UNUSED)
 	assert_int_equal(script_next(&script), 0); /* for long; VM 1 is kept out */
 	for (int i = 0; i < 2; i++) {
 		script_queue(&script, 2, 1);
-		at(&script, (465 + i * 15) * MS);
+		at(&script, (475 + i * 15) * MS);
 		assert_int_equal(script_next(&script), 2);
 		at(&script, script.now_ns + 12 * MS);
 		script_done(&script, 2);
@@ -557,6 +587,7 @@ int main(void)
 		cmocka_unit_test(test_overrun_turn_gets_no_more),
 		cmocka_unit_test(test_sleeping_earns_nothing),
 		cmocka_unit_test(test_woken_vm_is_admitted_beside_a_long_job),
+		cmocka_unit_test(test_vm_that_goes_over_to_long_jobs_is_not_taken_for_quick),
 		cmocka_unit_test(test_exclusive_mode_admits_nobody),
 		cmocka_unit_test(test_killed_vm_pays_until_reaped),
 		cmocka_unit_test(test_weight_change_keeps_the_worth_of_tags),

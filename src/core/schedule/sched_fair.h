@@ -30,6 +30,7 @@ enum {
 	FAIR_HIT_WAITS = 2,    /* from here on the GPU waits for the next job */
 	FAIR_BOOST_DEPTH = 32, /* jobs queued that earn the whole of their half */
 	FAIR_AVERAGE_OF = 8,   /* alpha = 1/8 */
+	FAIR_MARGIN_OF = 8,    /* r's estimate is 1/8 longer */
 };
 
 #define FAIR_ORDER_CAP_NS      (64 * NS_PER_MS)  /* estimates count in K up to this */
@@ -84,6 +85,7 @@ struct sched_vm {
 	int64_t charged_ns;       /* since the VM was added */
 	int64_t longest_job_ns;   /* the most charged between two answers */
 	int64_t estimate_turn_ns; /* mean used_ns */
+	int64_t last_turn_ns;     /* used_ns of the last turn */
 	int64_t estimate_job_ns;  /* mean job_used_ns; 0 = unknown */
 	int64_t turns;
 };

@@ -50,8 +50,13 @@ static void set_key(struct sched *sched, struct sched_vm *vm, int64_t now_ns)
 
 void fair_set_admission(const struct sched *sched, struct sched_vm *vm)
 {
-	int64_t patience_ns = vm->turns ? vm->estimate_turn_ns : FAIR_FIRST_PATIENCE_NS;
+	int64_t patience_ns = FAIR_FIRST_PATIENCE_NS;
 
+	/* A mean follows slowly: who has just gone over to long jobs is not quick any more. */
+	if (vm->turns)
+		patience_ns = max_i64(vm->estimate_turn_ns, vm->last_turn_ns);
+	/* Nor do turns of about the same length begin beside the end of each other. */
+	patience_ns += patience_ns / FAIR_MARGIN_OF;
 	patience_ns = min_i64(patience_ns, FAIR_ESTIMATE_CAP_NS) + 2 * sched->config.handover_ns;
 	vm->lead_tag = vm->start_tag;
 	if (vm->woken)
@@ -116,6 +121,7 @@ static void grant(struct sched *sched, struct sched_vm *vm, int64_t now_ns)
 
 static void learn_turn(struct sched_vm *vm)
 {
+	vm->last_turn_ns = vm->used_ns;
 	if (vm->turns++ == 0)
 		vm->estimate_turn_ns = vm->used_ns;
 	else
