@@ -32,7 +32,7 @@ TABLES = {
     "a": ("shares by weight, jobs of different lengths", gpu_tables_share.weights, 260),
     "b": ("1:1:1:97 with 500 ms jobs", gpu_tables_share.lopsided, 120),
     "c": ("busy share with 100 us jobs, by quantum", gpu_tables_share.busy, 130),
-    "d": ("extra delay of a light VM", gpu_tables_delay.light, 460),
+    "d": ("extra delay of a light VM", gpu_tables_delay.light, 450),
     "e": ("a HANG beside others", gpu_tables_fault.hang, 260),
     "f": ("a VM that faults all the time", gpu_tables_fault.faults, 130),
     "g": ("watchdog", gpu_tables_fault.watchdog, 15),

@@ -71,21 +71,22 @@ def light(rig, table):
 def _beside(rig, table, count, length_ms, alone):
     what = f"{count} × {length_ms} ms"
     heavy = [(f"n{i}", {"us": length_ms * 1000, "depth": 2}) for i in range(count)]
-    options = {"ramp": 1 + count * length_ms / 500}
+    # The neighbours' first jobs are short, to start their workers: what they send next overlaps.
+    ramp = 1 + 3 * count * length_ms / 1000
     ours = {}
 
     def measure_ours():
         with rig.session(light={}, **{name: {} for name, _ in heavy}) as session:
             for name, keys, (seconds, _, _) in LIGHTS:
                 session.idle()
-                ours[name] = session.load(("light", keys), *heavy, seconds=seconds, **options)
+                ours[name] = session.load(("light", keys), *heavy, seconds=seconds, ramp=ramp)
 
     attempt(table, what, measure_ours)
     for name, keys, (_, driver_s, mps_s) in LIGHTS:
         loads = [("light", keys), *heavy]
         driver = attempt(table, f"{what}, driver",
-                         lambda: rig.native(*loads, seconds=driver_s, **options))
-        mps = attempt(table, f"{what}, MPS", lambda: rig.mps(*loads, seconds=mps_s, **options))
+                         lambda: rig.native(*loads, seconds=driver_s, ramp=2))
+        mps = attempt(table, f"{what}, MPS", lambda: rig.mps(*loads, seconds=mps_s, ramp=2))
         extras = [_extra(result, alone.get((name, way))) for result, way in
                   ((ours.get(name), "ours"), (driver, "driver"), (mps, "mps"))]
         mine = ours.get(name)
