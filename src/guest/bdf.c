@@ -20,7 +20,7 @@ bool bdf_parse(struct vgpu_device_name *name, const char *text)
 	for (size_t i = 0; pattern[i]; i++) {
 		unsigned char c = (unsigned char)whole.bdf[i];
 
-		if (pattern[i] == 'h' ? !isxdigit(c) : c != pattern[i])
+		if (pattern[i] == 'h' ? !isxdigit(c) : whole.bdf[i] != pattern[i])
 			return false;
 		whole.bdf[i] = (char)tolower(c);
 	}
