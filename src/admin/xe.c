@@ -197,6 +197,13 @@ static int run_collect(struct xe_run *run)
 	return 0;
 }
 
+/* Not yet reaped, so that its group is ours, even if only what xe has started is left of it. */
+static void run_kill(struct xe_run *run, int *status)
+{
+	kill(-run->pid, SIGKILL);
+	waitpid(run->pid, status, 0);
+}
+
 /* Also ends what closed its streams and stayed: the deadline holds for all of it. */
 static int run_reap(struct xe_run *run, int *status)
 {
@@ -204,8 +211,7 @@ static int run_reap(struct xe_run *run, int *status)
 
 	while ((reaped = waitpid(run->pid, status, WNOHANG)) == 0) {
 		if (clock_monotonic_ns() >= run->deadline_ns) {
-			kill(-run->pid, SIGKILL);
-			waitpid(run->pid, status, 0);
+			run_kill(run, status);
 			return -ETIMEDOUT;
 		}
 		poll(NULL, 0, 5);
@@ -215,14 +221,13 @@ static int run_reap(struct xe_run *run, int *status)
 
 static int run_finish(struct xe_run *run, int64_t timeout_ms, struct xe_error *why)
 {
-	int r, reaped, status = 0;
+	int r, status = 0;
 
 	r = run_collect(run);
-	if (r < 0)
-		run->deadline_ns = 0;
-	reaped = run_reap(run, &status);
 	if (r == 0)
-		r = reaped;
+		r = run_reap(run, &status);
+	else
+		run_kill(run, &status);
 	if (run->out.fd >= 0)
 		close(run->out.fd);
 	if (run->err.fd >= 0)

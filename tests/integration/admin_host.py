@@ -25,8 +25,10 @@ mode = open(here + "/mode").read()
 if mode == "hang":
     time.sleep(600)
 if mode == "hang-child":
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         time.sleep(600)
+    open(here + "/child", "w").write(str(child))
     sys.exit(0)
 if mode == "fail":
     sys.stderr.write("Error: Connection refused (calling connect )\nmore\n")

@@ -2,10 +2,12 @@
 """vgpu-admin and the toolstack: names go through xe, whatever they hold and however it behaves."""
 
 import json
+import pathlib
 import signal
 
 import pytest
 
+import mediator as harness
 from admin_host import UUID1, UUID2, UUID3
 
 
@@ -70,6 +72,26 @@ def test_without_xe_the_registry_decides(registered, mode, said):
     registered.ok("update-vm", f"--vm-uuid={UUID2}", "--name=web")
     said = registered.fails(4, wait, "show-vm", "--vm-name=web")
     assert UUID1 in said and UUID2 in said
+
+
+def test_nothing_is_left_of_an_xe_that_hangs(registered):
+    registered.xe([], "hang-child")
+    # So long that it has come to have a child, however slow the machine is.
+    for seconds in (0.5, 5, 50):
+        registered.run(f"--xe-timeout={seconds}", "show-vm", "--vm-name=web")
+        if (registered.bin / "child").exists():
+            break
+    child = int((registered.bin / "child").read_text())
+    harness.wait_for(lambda: not is_alive(child), "the end of xe's child")
+
+
+def is_alive(pid):
+    """A zombie is not: whoever adopts it decides how long it stays one."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_an_xe_that_fails_is_no_missing_vm(registered):
