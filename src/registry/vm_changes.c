@@ -113,16 +113,23 @@ static int change_apply(struct registry *registry, const char *uuid UNUSED, int6
 	return r;
 }
 
-/* The next after the highest, or the lowest free one when the highest is taken. */
+/*
+ * The next after the highest, or the lowest free one when the highest is taken. What is no
+ * whole number is the trouble of its own row alone.
+ */
 static int vm_id_next(struct registry *registry, uint32_t *out)
 {
 	int64_t next;
 	int r;
 
-	r = registry_query_int(registry, &next, "SELECT max(vm_id) + 1 FROM vms", 1);
+	r = registry_query_int(registry, &next,
+	                       "SELECT max(vm_id) + 1 FROM vms "
+	                       "WHERE typeof(vm_id) = 'integer'",
+	                       1);
 	if (r == 0 && (next < 1 || next > UINT32_MAX))
 		r = registry_query_int(registry, &next,
-		                       "SELECT min(vm_id) + 1 FROM vms WHERE vm_id >= 0 AND "
+		                       "SELECT min(vm_id) + 1 FROM vms "
+		                       "WHERE typeof(vm_id) = 'integer' AND vm_id >= 0 AND "
 		                       "vm_id + 1 NOT IN (SELECT vm_id FROM vms)",
 		                       1);
 	*out = (uint32_t)next;

@@ -330,6 +330,14 @@ def test_weights_come_to_shares(registered):
     assert "66.7%" in registered.ok("show-weights")
 
 
+@pytest.mark.parametrize("bad", ["'abc'", 2.5, "x'00'"])
+def test_a_bad_number_keeps_no_vm_from_being_registered(registered, bad):
+    registered.sql(f"UPDATE vms SET vm_id = {bad} WHERE vm_id = 1")
+    assert registered.json("register-vm", f"--vm-uuid={UUID3}", "--name=x")["vm_id"] == 3
+    registered.ok("set-vm-id", f"--vm-uuid={UUID1}", "--vm-id=1")
+    assert registered.vm()["problem"] is None
+
+
 def test_bad_rows_are_shown_and_repaired(registered):
     registered.sql("UPDATE vms SET weight = 1.005 WHERE vm_id = 1")
     done = registered.run("list-vms")
