@@ -194,8 +194,12 @@ int registry_faults_forgive(struct registry *registry, const char *uuid, int64_t
 
 int registry_faults_not_after(struct registry *registry, int64_t now_s)
 {
-	return registry_run(registry, "change", "UPDATE faults SET at = ?1 WHERE at > ?1", "i",
-	                    now_s);
+	int r = registry_change_begin(registry, "change");
+
+	if (r != 0)
+		return r;
+	r = registry_run(registry, "change", "UPDATE faults SET at = ?1 WHERE at > ?1", "i", now_s);
+	return registry_change_end(registry, "change", r);
 }
 
 /* ---- Reading --------------------------------------------------------------------- */

@@ -491,6 +491,7 @@ static void test_faults_of_a_clock_that_was_set_back(void **state)
 	const int64_t times[] = {1000, 2000, 2001, 90000};
 	struct fixture *f = *state;
 	struct registry_faults faults;
+	bool changed;
 
 	insert(f, UUID_A, "a");
 	for (size_t i = 0; i < ARRAY_LEN(times); i++) {
@@ -498,6 +499,9 @@ static void test_faults_of_a_clock_that_was_set_back(void **state)
 		assert_int_equal(registry_fault_record(f->registry, UUID_A, &event), 0);
 	}
 	assert_int_equal(registry_faults_not_after(f->registry, 2000), 0);
+	/* That was no other process. */
+	assert_int_equal(registry_changed(f->registry, &changed), 0);
+	assert_false(changed);
 	assert_int_equal(registry_fault_list(f->registry, UUID_A, 0, &faults), 0);
 	for (size_t i = 0; i < ARRAY_LEN(times); i++)
 		assert_int_equal(faults.items[i].at_s, i ? 2000 : 1000);
