@@ -19,17 +19,38 @@ enum { EXPORT_VERSION = 3 };
 
 #define EXPORT_FORMAT (JSON_INDENT(2) | JSON_REAL_PRECISION(15))
 
-static int pools_to_json(struct admin *admin, json_t *pools)
+static int pools_to_json(struct admin *admin, json_t *pools, enum admin_exit *status)
 {
 	struct registry_pools list;
 	int r = registry_pool_list(admin->registry, &list);
 
 	if (r != 0)
 		return r;
-	for (size_t i = 0; i < POOL_COUNT; i++)
-		json_array_append_new(pools, record_pool(&list.items[i]));
+	/* Bad values would come out as defaults. */
+	for (size_t i = 0; i < POOL_COUNT; i++) {
+		if (list.items[i].problem)
+			*status = admin_fail(admin, ADMIN_FAILED, "not exported: %s",
+			                     list.items[i].problem);
+		else
+			json_array_append_new(pools, record_pool(&list.items[i]));
+	}
 	registry_pools_clear(&list);
 	return 0;
+}
+
+static int vms_to_json(struct admin *admin, json_t *rows, enum admin_exit *status)
+{
+	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
+	int r = registry_vm_list(admin->registry, &vms);
+
+	for (size_t i = 0; i < vms.count; i++) {
+		if (vms.items[i].problem)
+			*status = admin_fail(admin, ADMIN_FAILED, "not exported: %s",
+			                     vms.items[i].problem);
+		else
+			json_array_append_new(rows, record_vm(&vms.items[i]));
+	}
+	return r;
 }
 
 enum admin_exit command_backup(struct admin *admin)
@@ -94,7 +115,6 @@ static enum admin_exit export_to_stdout(struct admin *admin, const json_t *all)
 
 enum admin_exit command_export(struct admin *admin)
 {
-	CLEANUP(registry_vms_clear) struct registry_vms vms = {.items = NULL};
 	CLEANUP(json_freep) json_t *all = NULL;
 	json_t *rows = json_array(), *pools = json_array();
 	enum admin_exit status, written;
@@ -104,19 +124,11 @@ enum admin_exit command_export(struct admin *admin)
 	status = admin_open_existing(admin);
 	if (status != ADMIN_DONE)
 		return status;
-	r = pools_to_json(admin, pools);
+	r = pools_to_json(admin, pools, &status);
 	if (r == 0)
-		r = registry_vm_list(admin->registry, &vms);
+		r = vms_to_json(admin, rows, &status);
 	if (r != 0)
 		return admin_fail_registry(admin, r);
-	for (size_t i = 0; i < vms.count; i++) {
-		/* Its bad values would come out as defaults. */
-		if (vms.items[i].problem)
-			status = admin_fail(admin, ADMIN_FAILED, "not exported: %s",
-			                    vms.items[i].problem);
-		else
-			json_array_append_new(rows, record_vm(&vms.items[i]));
-	}
 	written = admin->argument ? export_to_file(admin, all) : export_to_stdout(admin, all);
 	/* The export itself is JSON already. */
 	json_decref(admin->result);

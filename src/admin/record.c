@@ -244,6 +244,28 @@ static char *reason(const char *format, ...)
 	return text;
 }
 
+static bool is_text_or_null(const json_t *value)
+{
+	return !value || json_is_string(value) || json_is_null(value);
+}
+
+static char *quarantine_check(const json_t *object)
+{
+	static const char *const texts[] = {"quarantine_reason", "quarantined_by"};
+	const json_t *quarantined = json_object_get(object, "quarantined");
+	const json_t *at = json_object_get(object, "quarantined_at");
+
+	if (quarantined && !json_is_boolean(quarantined))
+		return reason("quarantined is neither true nor false");
+	if (at && !json_is_integer(at) && !json_is_null(at))
+		return reason("quarantined_at is no whole number");
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		if (!is_text_or_null(json_object_get(object, texts[i])))
+			return reason("%s is no text", texts[i]);
+	}
+	return NULL;
+}
+
 static char *settings_from_json(const json_t *object, struct registry_vm_change *out)
 {
 	for (size_t i = 0; i < SETTING_COUNT; i++) {
@@ -260,7 +282,7 @@ static char *settings_from_json(const json_t *object, struct registry_vm_change 
 		setting_put(&out->values, field, stored);
 		out->settings |= 1u << i;
 	}
-	return NULL;
+	return quarantine_check(object);
 }
 
 char *record_change_from_json(const json_t *object, struct registry_vm_change *out)
@@ -275,7 +297,7 @@ char *record_change_from_json(const json_t *object, struct registry_vm_change *o
 	out->fields = (name ? REGISTRY_FIELD_NAME : 0) | (id ? REGISTRY_FIELD_VM_ID : 0) |
 	              (pool ? REGISTRY_FIELD_POOL : 0) | (priority ? REGISTRY_FIELD_PRIORITY : 0) |
 	              (cubin ? REGISTRY_FIELD_ALLOW_CUBIN : 0);
-	if (name && !json_is_string(name) && !json_is_null(name))
+	if (!is_text_or_null(name))
 		return reason("vm_name is no text");
 	out->name = json_string_value(name);
 	if (id && (!json_is_integer(id) || json_integer_value(id) < 0 ||

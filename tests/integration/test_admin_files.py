@@ -96,6 +96,10 @@ def test_an_import_may_change_numbers_round(registered, tmp_path):
     (lambda d: d["vms"][0].update(priority=1), 2, "priority"),
     (lambda d: d["vms"][0].update(allow_cubin=1), 2, "allow_cubin"),
     (lambda d: d["vms"][0].update(vm_name=1), 2, "vm_name"),
+    (lambda d: d["vms"][0].update(quarantined=1), 2, "quarantined is neither true nor false"),
+    (lambda d: d["vms"][0].update(quarantine_reason=1), 2, "quarantine_reason is no text"),
+    (lambda d: d["vms"][0].update(quarantined_by=[]), 2, "quarantined_by is no text"),
+    (lambda d: d["vms"][0].update(quarantined_at="x"), 2, "quarantined_at is no whole number"),
     (lambda d: d["pools"][0].update(job_timeout_ms=1), 2, "timeout 1 is out of range"),
     (lambda d: d["pools"][0].update(enabled=1), 2, "enabled"),
     (lambda d: d.update(vms={}), 2, "arrays"),
@@ -108,6 +112,14 @@ def test_imports_are_whole_or_nothing(registered, tmp_path, change, status, said
     (tmp_path / "bad.json").write_text(json.dumps(data))
     assert said in registered.fails(status, "import", tmp_path / "bad.json")
     assert registered.vm(UUID2)["vm_name"] == "db"
+
+
+def test_a_bad_value_of_a_pool_is_not_exported_as_its_default(registered):
+    registered.sql("UPDATE pools SET job_timeout_ms = 3 WHERE pool_id = 'A'")
+    done = registered.run("export")
+    assert done.returncode == 1 and b"not exported: pool A: job_timeout_ms is 3" in done.stderr
+    data = json.loads(done.stdout)
+    assert [pool["pool"] for pool in data["pools"]] == ["B"] and len(data["vms"]) == 2
 
 
 def test_imports_that_are_no_json(registered, tmp_path):
