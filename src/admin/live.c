@@ -167,6 +167,7 @@ enum admin_exit command_drain(struct admin *admin)
 	const char *method = admin->command->name; /* drain or resume, there as here */
 	json_t *params = json_object(), *result = NULL;
 	enum admin_exit status;
+	const char *health;
 	int64_t gpu = 0;
 	char by[64];
 
@@ -182,8 +183,8 @@ enum admin_exit command_drain(struct admin *admin)
 	status = admin_call(admin, method, params, &result);
 	if (status != ADMIN_DONE)
 		return status;
-	admin_say(admin, "GPU %lld: %s", (long long)gpu,
-	          json_string_value(json_object_get(result, "health")));
+	health = json_string_value(json_object_get(result, "health"));
+	admin_say(admin, "GPU %lld: %s", (long long)gpu, health ? health : "done");
 	return admin_answer(admin, result);
 }
 

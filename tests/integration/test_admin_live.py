@@ -146,6 +146,13 @@ def test_metrics_as_served(host, mediator):
     assert "without metrics" in host.fails(1, "show-metrics", "--prometheus")
 
 
+@pytest.mark.parametrize("answer,said", [
+    ({"health": "draining"}, "draining"), ({}, "done"), ({"health": 5}, "done")])
+def test_drain_by_a_mediator_that_says_little(host, mediator, answer, said):
+    mediator.answers["drain"] = answer
+    assert host.ok("drain", "--gpu=0") == f"GPU 0: {said}\n"
+
+
 def test_show_config(host, mediator):
     assert host.ok("show-config") == "quantum_us = 4000\ndb = /x\\x1b\n"
     assert host.json("show-config")["quantum_us"] == "4000"
