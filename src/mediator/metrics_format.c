@@ -3,6 +3,7 @@
 #include "mediator/metrics_format.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 
 #include "base/clock.h"
 #include "base/utf8.h"
@@ -27,6 +28,12 @@ void metrics_write_head(FILE *out, const char *name, const char *type, const cha
 	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
+/* C0 and C1: a terminal on which somebody looks at the text obeys both. */
+static bool is_control(int32_t point)
+{
+	return point < ' ' || (point >= 0x7f && point < 0xa0);
+}
+
 void metrics_write_label(FILE *out, const char *label, const char *value)
 {
 	int32_t point;
@@ -42,7 +49,7 @@ void metrics_write_label(FILE *out, const char *label, const char *value)
 		else if (point < 0)
 			/* One bad byte would make all of the text unreadable. */
 			fputs(UTF8_REPLACEMENT, out);
-		else if (point >= ' ')
+		else if (!is_control(point))
 			fwrite(p, 1, length, out);
 		p += length;
 	}

@@ -56,6 +56,8 @@ def test_one_bad_name_everywhere_the_same(host, new_mediator):
     for command, key in (("list-vms", "vms"), ("status", "vms"), ("show-metrics", "vms")):
         assert [vm["vm_name"] for vm in host.json(command)[key]] == [name]
     assert f'vm="{name}"' in host.ok("metrics", "--prometheus")
+    host.ok("update-vm", f"--vm-uuid={UUID1}", "--name=a\u009b31mb\x7f\x1b[1m\u00e9")
+    assert 'vm="a31mb[1m\u00e9"' in host.ok("metrics", "--prometheus")
 
 
 def test_what_happened_to_a_vm(host, new_mediator):
