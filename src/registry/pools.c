@@ -35,6 +35,7 @@ static int pool_read_timeout(sqlite3_stmt *statement, struct registry_pool *pool
 	int type = sqlite3_column_type(statement, POOL_COLUMN_TIMEOUT);
 	double value = sqlite3_column_double(statement, POOL_COLUMN_TIMEOUT);
 
+	free(TAKE_PTR(pool->problem));
 	if (type == SQLITE_NULL)
 		return 0;
 	if ((type == SQLITE_INTEGER || type == SQLITE_FLOAT) &&
@@ -67,6 +68,7 @@ static int pool_read(struct registry *registry UNUSED, sqlite3_stmt *statement, 
 		free(pool->name);
 		pool->name = registry_column_text(statement, POOL_COLUMN_NAME, &r);
 	}
+	free(pool->description);
 	pool->description = registry_column_text(statement, POOL_COLUMN_DESCRIPTION, &r);
 	if (sqlite3_column_type(statement, POOL_COLUMN_ENABLED) != SQLITE_NULL)
 		pool->enabled = sqlite3_column_int(statement, POOL_COLUMN_ENABLED) != 0;
