@@ -46,53 +46,68 @@ static void write_gauges(FILE *out, const struct mediator *mediator)
 	}
 }
 
-/* Programs beside us, once they have been there for a while. */
-static void write_foreign(FILE *out, const struct mediator *mediator)
+/* False where it is not known. */
+static bool foreign_processes(const struct gpu_figures *figures, uint64_t *out)
 {
-	struct gpu_figures figures;
+	*out = figures->foreign_processes;
+	return figures->processes_known;
+}
 
-	metrics_write_head(out, "vgpu_gpu_foreign_processes", "gauge",
-	                   "Processes on the GPU that are none of ours.");
-	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
-		gpu_watch_figures(mediator->watch, gpu, &figures);
-		if (figures.processes_known)
-			fprintf(out, "vgpu_gpu_foreign_processes{gpu_uuid=\"%s\"} %" PRIu32 "\n",
-			        mediator->gpus.gpus[gpu].uuid, figures.foreign_processes);
-	}
-	metrics_write_head(out, "vgpu_gpu_foreign_memory_bytes", "gauge",
-	                   "GPU memory that they hold.");
-	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
-		gpu_watch_figures(mediator->watch, gpu, &figures);
-		if (figures.processes_known)
-			fprintf(out, "vgpu_gpu_foreign_memory_bytes{gpu_uuid=\"%s\"} %" PRIu64 "\n",
-			        mediator->gpus.gpus[gpu].uuid, figures.foreign_bytes);
+static bool foreign_bytes(const struct gpu_figures *figures, uint64_t *out)
+{
+	*out = figures->foreign_bytes;
+	return figures->processes_known;
+}
+
+static bool resets(const struct gpu_figures *figures, uint64_t *out)
+{
+	*out = figures->counters.resets;
+	return true;
+}
+
+static const struct {
+	const char *name;
+	const char *type;
+	const char *help;
+	bool (*get)(const struct gpu_figures *figures, uint64_t *out);
+} counts[] = {
+	/* Programs beside us, once they have been there for a while. */
+	{"vgpu_gpu_foreign_processes", "gauge", "Processes on the GPU that are none of ours.",
+         foreign_processes},
+	{"vgpu_gpu_foreign_memory_bytes", "gauge", "GPU memory that they hold.", foreign_bytes},
+	{"vgpu_gpu_resets_total", "counter", "Resets, those of others included.", resets},
+};
+
+static void write_counts(FILE *out, const struct mediator *mediator)
+{
+	for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
+		metrics_write_head(out, counts[i].name, counts[i].type, counts[i].help);
+		for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
+			struct gpu_figures figures;
+			uint64_t count;
+
+			gpu_watch_figures(mediator->watch, gpu, &figures);
+			if (counts[i].get(&figures, &count))
+				fprintf(out, "%s{gpu_uuid=\"%s\"} %" PRIu64 "\n", counts[i].name,
+				        mediator->gpus.gpus[gpu].uuid, count);
+		}
 	}
 }
 
-static void write_counters(FILE *out, const struct mediator *mediator)
+static void write_ecc(FILE *out, const struct mediator *mediator)
 {
-	struct gpu_figures figures;
+	static const char name[] = "vgpu_gpu_ecc_errors_total";
 
-	metrics_write_head(out, "vgpu_gpu_ecc_errors_total", "counter", "Memory errors, by type.");
+	metrics_write_head(out, name, "counter", "Memory errors, by type.");
 	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
 		const char *uuid = mediator->gpus.gpus[gpu].uuid;
+		struct gpu_figures figures;
 
 		gpu_watch_figures(mediator->watch, gpu, &figures);
-		fprintf(out,
-		        "vgpu_gpu_ecc_errors_total{gpu_uuid=\"%s\",type=\"corrected\"} %" PRIu64
-		        "\n",
-		        uuid, figures.counters.ecc_corrected);
-		fprintf(out,
-		        "vgpu_gpu_ecc_errors_total{gpu_uuid=\"%s\",type=\"uncorrected\"} %" PRIu64
-		        "\n",
-		        uuid, figures.counters.ecc_uncorrected);
-	}
-	metrics_write_head(out, "vgpu_gpu_resets_total", "counter",
-	                   "Resets, those of others included.");
-	for (uint32_t gpu = 0; gpu < mediator->gpus.count; gpu++) {
-		gpu_watch_figures(mediator->watch, gpu, &figures);
-		fprintf(out, "vgpu_gpu_resets_total{gpu_uuid=\"%s\"} %" PRIu64 "\n",
-		        mediator->gpus.gpus[gpu].uuid, figures.counters.resets);
+		fprintf(out, "%s{gpu_uuid=\"%s\",type=\"corrected\"} %" PRIu64 "\n", name, uuid,
+		        figures.counters.ecc_corrected);
+		fprintf(out, "%s{gpu_uuid=\"%s\",type=\"uncorrected\"} %" PRIu64 "\n", name, uuid,
+		        figures.counters.ecc_uncorrected);
 	}
 }
 
@@ -132,8 +147,8 @@ void metrics_write_gpus(FILE *out, const struct mediator *mediator)
 	struct gpu_figures figures;
 
 	write_gauges(out, mediator);
-	write_foreign(out, mediator);
-	write_counters(out, mediator);
+	write_counts(out, mediator);
+	write_ecc(out, mediator);
 	write_xids(out, mediator);
 	write_health(out, mediator);
 	gpu_watch_figures(mediator->watch, 0, &figures);
