@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "base/socket.h"
 #include "base/util.h"
+#include "frames.h"
 #include "gpu_record.h"
 #include "guest/retry.h"
 #include "proto/request.h"
@@ -35,7 +36,6 @@ enum {
 	FIRST_ANSWER_MS = 60000, /* with the start of a worker and a GPU context */
 	STATUS_ANSWER_MS = 5000,
 	STATUS_BYTES = 1 << 20,
-	INPUT_BYTES = 64 * 1024,
 	TIMER_SLACK_NS = 1000,
 };
 
@@ -56,8 +56,7 @@ struct vm {
 	int fd;
 	int asleep; /* slots */
 	struct slot slots[PATTERN_DEPTH_MAX];
-	size_t have; /* bytes of @input */
-	uint8_t *input;
+	struct frames input;
 };
 
 /* One question to the admin socket. */
@@ -215,26 +214,17 @@ static int on_answer(struct load *load, struct vm *vm, const struct vgpu_socket_
 static int receive(struct load *load, struct vm *vm)
 {
 	struct vgpu_socket_header header;
-	size_t used = 0, frame;
-	ssize_t length;
+	ssize_t length = frames_read(&vm->input, vm->fd);
+	const uint8_t *payload;
+	int r;
 
-	length = recv(vm->fd, vm->input + vm->have, INPUT_BYTES - vm->have, 0);
 	if (length <= 0)
-		return fail(vm, length ? strerror(errno) : "the connection was closed");
-	vm->have += (size_t)length;
-	while (vm->have - used >= VGPU_SOCKET_HEADER_BYTES) {
-		if (vgpu_socket_header_decode(&header, vm->input + used) != 0)
-			return fail(vm, "not the protocol");
-		frame = VGPU_SOCKET_HEADER_BYTES + (size_t)header.payload_bytes;
-		if (vm->have - used < frame)
-			break;
-		if (on_answer(load, vm, &header, vm->input + used + VGPU_SOCKET_HEADER_BYTES) < 0)
+		return fail(vm, length ? strerror((int)-length) : "the connection was closed");
+	while ((r = frames_next(&vm->input, &header, &payload)) > 0) {
+		if (on_answer(load, vm, &header, payload) < 0)
 			return -1;
-		used += frame;
 	}
-	memmove(vm->input, vm->input + used, vm->have - used);
-	vm->have -= used;
-	return 0;
+	return r < 0 ? fail(vm, "not the protocol") : 0;
 }
 
 /* ---- The mediator's status ------------------------------------------------- */
@@ -479,8 +469,7 @@ static int create_vms(struct load *load, char **texts)
 		struct vm *vm = &load->vms[i];
 
 		vm->record = calloc(1, sizeof(*vm->record));
-		vm->input = malloc(INPUT_BYTES);
-		if (!vm->record || !vm->input)
+		if (!vm->record)
 			return -ENOMEM;
 		if (pattern_parse(&vm->pattern, texts[i]) < 0)
 			return -EINVAL;
@@ -490,10 +479,8 @@ static int create_vms(struct load *load, char **texts)
 
 static void destroy_vms(struct load *load)
 {
-	for (int i = 0; load->vms && i < load->vm_count; i++) {
+	for (int i = 0; load->vms && i < load->vm_count; i++)
 		free(load->vms[i].record);
-		free(load->vms[i].input);
-	}
 	free(load->vms);
 	free(load->polls);
 	free(load->before.text);

@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/socket.h"
 #include "base/util.h"
+#include "frames.h"
 #include "guest/histogram.h"
 #include "vgpu/wire.h"
 
@@ -33,15 +34,13 @@ enum {
 	FIRST_ANSWER_MS = 60000, /* with the start of a worker and a GPU context */
 	LAST_ANSWER_MS = 10000,
 	REQUEST_BYTES = VGPU_SOCKET_HEADER_BYTES + VGPU_HEADER_BYTES,
-	INPUT_BYTES = 4 * (VGPU_SOCKET_HEADER_BYTES + VGPU_MESSAGE_BYTES),
 };
 
 struct vm {
 	const char *path;
 	int fd;
 	int64_t submitted_ns[OUTSTANDING_MAX]; /* by request_id; 0: not under way */
-	size_t have;                           /* bytes of @input */
-	uint8_t input[INPUT_BYTES];
+	struct frames input;
 };
 
 struct load {
@@ -109,26 +108,17 @@ static int on_answer(struct load *load, struct vm *vm, const struct vgpu_socket_
 static int receive(struct load *load, struct vm *vm)
 {
 	struct vgpu_socket_header header;
-	size_t used = 0, frame;
-	ssize_t length;
+	ssize_t length = frames_read(&vm->input, vm->fd);
+	const uint8_t *payload;
+	int r;
 
-	length = recv(vm->fd, vm->input + vm->have, sizeof(vm->input) - vm->have, 0);
 	if (length <= 0)
-		return fail(vm, length ? strerror(errno) : "the connection was closed");
-	vm->have += (size_t)length;
-	while (vm->have - used >= VGPU_SOCKET_HEADER_BYTES) {
-		if (vgpu_socket_header_decode(&header, vm->input + used) != 0)
-			return fail(vm, "not the protocol");
-		frame = VGPU_SOCKET_HEADER_BYTES + (size_t)header.payload_bytes;
-		if (vm->have - used < frame)
-			break;
-		if (on_answer(load, vm, &header, vm->input + used + VGPU_SOCKET_HEADER_BYTES) < 0)
+		return fail(vm, length ? strerror((int)-length) : "the connection was closed");
+	while ((r = frames_next(&vm->input, &header, &payload)) > 0) {
+		if (on_answer(load, vm, &header, payload) < 0)
 			return -1;
-		used += frame;
 	}
-	memmove(vm->input, vm->input + used, vm->have - used);
-	vm->have -= used;
-	return 0;
+	return r < 0 ? fail(vm, "not the protocol") : 0;
 }
 
 /* Until nothing is under way any more; @silence_ms without an answer is a failure. */

@@ -28,11 +28,11 @@
 
 #include "base/socket.h"
 #include "base/util.h"
+#include "frames.h"
 #include "vgpu/wire.h"
 
 enum {
 	VMS_MAX = 1024,
-	FRAME_BYTES_MAX = VGPU_SOCKET_HEADER_BYTES + VGPU_MESSAGE_BYTES,
 	EVENTS_PER_WAIT = 64,
 	MODE_OWNER_ONLY = 0600,
 };
@@ -51,8 +51,7 @@ struct vm {
 	struct source client;
 	struct source worker;
 	pid_t pid;
-	size_t have; /* bytes of @input */
-	uint8_t input[4 * FRAME_BYTES_MAX];
+	struct frames input;
 };
 
 static int fail(const char *what)
@@ -110,38 +109,29 @@ static void client_close(struct vm *vm)
 {
 	close(vm->client.fd);
 	vm->client.fd = -1;
-	vm->have = 0;
+	vm->input.have = vm->input.used = 0;
 }
 
 static int client_readable(struct vm *vm)
 {
+	ssize_t length = frames_read(&vm->input, vm->client.fd);
 	struct vgpu_socket_header header;
-	size_t used = 0, frame;
-	ssize_t length;
+	const uint8_t *payload;
+	int r;
 
-	length = recv(vm->client.fd, vm->input + vm->have, sizeof(vm->input) - vm->have, 0);
-	if (length < 0)
-		return errno == EAGAIN ? 0 : fail("client");
-	if (length == 0) {
-		client_close(vm);
+	if (length == -EAGAIN)
 		return 0;
-	}
-	vm->have += (size_t)length;
-	while (vm->have - used >= VGPU_SOCKET_HEADER_BYTES) {
-		if (vgpu_socket_header_decode(&header, vm->input + used) != 0) {
-			errno = EBADMSG;
-			return fail("client");
-		}
-		frame = VGPU_SOCKET_HEADER_BYTES + (size_t)header.payload_bytes;
-		if (vm->have - used < frame)
-			break;
-		if (send(vm->worker.fd, vm->input + used, frame, MSG_NOSIGNAL) < 0)
+	if (length == 0)
+		client_close(vm);
+	if (length <= 0)
+		return length ? fail("client") : 0;
+	while ((r = frames_next(&vm->input, &header, &payload)) > 0) {
+		if (send(vm->worker.fd, payload - VGPU_SOCKET_HEADER_BYTES,
+		         VGPU_SOCKET_HEADER_BYTES + (size_t)header.payload_bytes, MSG_NOSIGNAL) < 0)
 			return fail("worker");
-		used += frame;
 	}
-	memmove(vm->input, vm->input + used, vm->have - used);
-	vm->have -= used;
-	return 0;
+	errno = -r;
+	return r < 0 ? fail("client") : 0;
 }
 
 static int worker_readable(struct vm *vm)
