@@ -10,7 +10,10 @@ import tempfile
 import pytest
 
 import admin_host
+import client_peer
+import gpu_story
 import mediator as harness
+import worker_programs
 from paths import ROOT
 
 # A bundle has the programs, but not the sources that these look into.
@@ -50,6 +53,29 @@ def new_mediator(directory):
 def mediator(new_mediator):
     """A mediator that runs, with the cpu backend and operations for tests."""
     return new_mediator().start()
+
+
+@pytest.fixture
+def new_story(new_mediator):
+    """new_story(**settings) begins a story of one GPU."""
+    return lambda **settings: gpu_story.Story(new_mediator(), **settings)
+
+
+@pytest.fixture
+def programs(directory, monkeypatch):
+    """Mediators of this test run beside a worker that can be changed."""
+    path = directory / "bin"
+    path.mkdir()
+    made = worker_programs.Programs(path)
+    monkeypatch.setattr(harness, "PROGRAM", path / "vgpu-mediator")
+    return made
+
+
+@pytest.fixture
+def scripted(tmp_path):
+    """scripted(script) serves one connection with script(Peer) and returns the socket's path."""
+    with client_peer.mediators(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 import mediator as harness
 import wire
 from paths import ADMIN
-from test_mediator_workers import hostile, programs  # pylint: disable=unused-import
+from worker_programs import hostile
 
 HOUR_MS = 3_600_000
 JOBS = 400

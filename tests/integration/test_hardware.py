@@ -7,7 +7,7 @@ stand-in NVML tells what the driver would.
 import pytest
 
 import wire
-from test_health import Story
+from gpu_story import Story
 from test_quarantine import history, points, stored
 
 import mediator as harness

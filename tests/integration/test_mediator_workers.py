@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The lives of worker processes: started on demand, restarted, shared out, and ended."""
 
-import contextlib
-import fcntl
 import os
 import pathlib
-import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -16,12 +11,11 @@ import pytest
 
 import mediator as harness
 import wire
-from test_health import Story
+from gpu_story import Story
+from needs import as_root
+from worker_programs import hostile
 
 SPIN_US = 100_000
-UNUSED_UID = 70003
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 # ---- Jobs that end badly ----------------------------------------------------
@@ -143,39 +137,6 @@ def test_a_quarantine_survives(mediator):
 # ---- Starting ---------------------------------------------------------------
 
 
-class Programs:
-    """The mediator beside a worker that is a script: what it does can be changed."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.attempts_path = directory / "attempts"
-        shutil.copy(harness.PROGRAM, directory / "vgpu-mediator")
-        self.works()
-
-    def script(self, line):
-        path = self.directory / "vgpu-worker.new"
-        path.write_text(f'#!/bin/sh\necho >>"{self.attempts_path}"\n{line}\n')
-        path.chmod(0o755)
-        path.rename(self.directory / "vgpu-worker")
-
-    def works(self):
-        self.script(f'exec "{harness.WORKER}" "$@"')
-
-    def attempts(self):
-        if not self.attempts_path.exists():
-            return 0
-        return len(self.attempts_path.read_bytes())
-
-
-@pytest.fixture
-def programs(directory, monkeypatch):
-    path = directory / "bin"
-    path.mkdir()
-    made = Programs(path)
-    monkeypatch.setattr(harness, "PROGRAM", path / "vgpu-mediator")
-    return made
-
-
 @pytest.mark.parametrize("trouble", ["exits", "crashes", "refuses", "missing", "babbles"])
 def test_a_worker_that_cannot_start(new_mediator, programs, trouble):
     """Jobs are answered 0x03, attempts get rarer, and once it can start all is well."""
@@ -292,11 +253,6 @@ def test_no_worker_program(new_mediator, programs):
 
 
 # ---- Workers that were taken over -------------------------------------------
-
-
-def hostile(programs, what):
-    path = pathlib.Path(__file__).with_name("hostile_worker.py")
-    programs.script(f'exec {sys.executable} "{path}" {what} "$@"')
 
 
 @pytest.mark.parametrize(
@@ -512,155 +468,3 @@ def test_a_probe_that_hangs_dies_with_the_mediator(new_mediator):
     [pid] = harness.wait_for(hangs, "a probe")
     mediator.kill()
     harness.wait_for(lambda: not harness.alive(pid), "the end of the probe")
-
-
-# ---- The sandbox ------------------------------------------------------------
-
-
-@as_root
-def test_the_sandbox_holds():
-    done = subprocess.run(
-        [harness.WORKER, "--probe-sandbox", "--uid", str(UNUSED_UID)],
-        capture_output=True,
-        text=True,
-        timeout=harness.LIMIT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(done.stdout.splitlines()) >= 10
-    assert "NOT REFUSED" not in done.stdout
-
-
-@as_root
-def test_a_worker_that_hangs_dies_with_the_mediator(mediator):
-    """It does not look at its socket any more: the kernel sees to it."""
-    uuid = mediator.add_vm()
-    device = mediator.connect(uuid)
-    device.works()
-    worker = mediator.worker_pid(uuid)
-    device.submit(wire.OP_HANG)
-    harness.wait_for(lambda: mediator.vm_status(uuid)["in_flight"] == 1, "the hanging job")
-    mediator.kill()
-    try:
-        harness.wait_for(lambda: not harness.alive(worker), "the end of the worker")
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(worker, signal.SIGKILL)
-
-
-@as_root
-def test_workers_are_apart(mediator):
-    """Each has a uid of its own, no privileges, a filter, and its own network."""
-    uuids = mediator.add_vms(1, 2)
-    for uuid in uuids:
-        mediator.connect(uuid).works()
-    pids = [mediator.worker_pid(uuid) for uuid in uuids]
-    uids = [harness.process_status(pid, "Uid") for pid in pids]
-    assert all(len(set(ids)) == 1 for ids in uids)
-    assert len({ids[0] for ids in uids} | {"0"}) == 3
-    for pid in pids:
-        assert harness.process_status(pid, "CapEff") == ["0" * 16]
-        assert harness.process_status(pid, "NoNewPrivs") == ["1"]
-        assert harness.process_status(pid, "Seccomp") == ["2"]
-        assert harness.process_status(pid, "PPid") == [str(mediator.process.pid)]
-        limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
-        [threads] = [line for line in limits.splitlines() if line.startswith("Max processes")]
-        assert threads.split()[2] == "256"
-    networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in (*pids, mediator.process.pid)}
-    assert len(networks) == 3
-
-
-def test_a_worker_holds_nothing_of_the_mediator(mediator):
-    """Its descriptors are its socket and the standard ones."""
-    uuid = mediator.add_vm()
-    mediator.connect(uuid).works()
-    pid = mediator.worker_pid(uuid)
-    targets = {}
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
-            targets[int(fd)] = os.readlink(f"/proc/{pid}/fd/{fd}")
-    assert sorted(targets) == [0, 1, 2, 3]
-    assert targets[0] == targets[1] == "/dev/null"
-    assert targets[3].startswith("socket:")
-    # Who writes to the same open file could make it non-blocking, or fill it, for all.
-    assert targets[2].startswith("pipe:")
-    assert targets[2] != os.readlink(f"/proc/{mediator.process.pid}/fd/2")
-
-
-def test_a_worker_goes_before_the_mediator_when_memory_runs_out(mediator):
-    uuid = mediator.add_vm()
-    mediator.connect(uuid).works()
-    for pid, score in ((mediator.worker_pid(uuid), 1000), (mediator.process.pid, None)):
-        told = int(pathlib.Path(f"/proc/{pid}/oom_score_adj").read_text())
-        assert told == score or (score is None and told < 1000)
-
-
-def test_what_a_worker_prints_is_told_from_our_own_lines(new_mediator, programs):
-    mediator = new_mediator().start()
-    uuid = mediator.add_vm()
-    forged = [
-        r"<3>vgpu-mediator: error: VM x (y): quarantined",
-        r"vgpu-worker: error: a \033[2Jlie",
-        r"vgpu-worker: unheard: of",
-        r"\302\233 and \200",
-        r"vgpu-worker: debug: not asked for",
-        r"x" * 600,
-    ]
-    script = "".join(f"printf '{line}\\n' >&2\n" for line in forged)
-    programs.script(f'{script}exec "{harness.WORKER}" "$@"')
-    mediator.connect(uuid).works()
-    label = f"VM vm1 ({uuid}): worker {mediator.worker_pid(uuid)}"
-    mediator.says(f"{label}: {'x' * 88}\n")
-    log = mediator.log().splitlines()
-    assert all(line.startswith("vgpu-mediator: ") and line.isprintable() for line in log)
-    assert f"vgpu-mediator: warning: {label}: {forged[0]}" in log
-    assert f"vgpu-mediator: error: {label}: a ?[2Jlie" in log
-    assert f"vgpu-mediator: warning: {label}: vgpu-worker: unheard: of" in log
-    assert f"vgpu-mediator: warning: {label}: ?? and ?" in log
-    assert f"vgpu-mediator: warning: {label}: {'x' * 512}" in log
-    assert not any("not asked for" in line for line in log)
-
-
-def test_a_worker_that_prints_without_end(new_mediator, programs):
-    """Its lines stop, also when a new worker takes over, and nobody else notices."""
-    mediator = new_mediator().start()
-    uuid, other = mediator.add_vms(1, 2)
-    mediator.connect(other).works()
-    programs.script(f'yes forged >&2 & exec "{harness.WORKER}" "$@"')
-    with harness.Neighbour(mediator, other) as neighbour:
-        device = mediator.connect(uuid)
-        for _ in range(3):
-            device.works()
-            assert device.call(wire.OP_FAULT).code == wire.CUDA
-        neighbour.works()
-    # The rest of a minute's lines would come with the next interval at the earliest.
-    assert 1 <= mediator.log().count("forged") <= 2 * 20
-
-
-def test_a_log_that_nobody_reads(new_mediator):
-    """Lines are lost, jobs are not; the number of lost ones is told."""
-    mediator = new_mediator()
-    path = mediator.directory / "fifo"
-    os.mkfifo(path)
-    log = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-    try:
-        fcntl.fcntl(log, fcntl.F_SETPIPE_SZ, 4096)
-        mediator.start(prefix=["sh", "-c", f'exec "$@" 2>{path}', "sh"], fault_points=0)
-        uuid = mediator.add_vm()
-        device = mediator.connect(uuid)
-        for _ in range(30):
-            device.works()
-            assert device.call(wire.OP_FAULT).code == wire.CUDA
-        read = os.read(log, 65536)
-        assert b"log lines lost" not in read
-        device.works()
-        read += harness.wait_for(lambda: readable(log), "the next line")
-        assert b"log lines lost: not read" in read
-    finally:
-        os.close(log)
-
-
-def readable(fd):
-    with contextlib.suppress(BlockingIOError):
-        return os.read(fd, 65536)
-    return b""

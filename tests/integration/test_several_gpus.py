@@ -2,12 +2,10 @@
 """One of several GPUs goes wrong: what becomes of its VMs, and of those of the others."""
 
 import re
-import subprocess
 
 import mediator as harness
 import wire
-from paths import ADMIN
-from test_health import Story, reset_command
+from gpu_story import Story, health_text, reset_command
 
 
 class Pair:
@@ -28,13 +26,6 @@ class Pair:
 
     def is_drained(self, gpu):
         return self.mediator.call("health")["gpus"][gpu]["drained"]
-
-
-def health_text(mediator):
-    """As vgpu-admin shows it."""
-    done = subprocess.run([ADMIN, "--admin-socket", mediator.admin_path, "health"],
-                          capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout
 
 
 def metric_of(mediator, name, uuid, state=None):

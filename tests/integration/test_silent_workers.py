@@ -5,8 +5,7 @@ import signal
 
 import mediator as harness
 import wire
-from test_health import Story
-from test_mediator_workers import programs  # pylint: disable=unused-import
+from gpu_story import Story
 from test_quarantine import history
 
 

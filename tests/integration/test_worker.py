@@ -19,6 +19,7 @@ import time
 import pytest
 
 import wire
+from needs import as_root
 from paths import STANDIN, WORKER
 
 UID_A = 70001
@@ -28,7 +29,6 @@ EXIT_UNAVAILABLE = 69
 EXIT_PROTOCOL = 70
 EXIT_CONTEXT_LOST = 71
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 both_backends = pytest.mark.parametrize("backend", ["cpu", "cuda"])
 every_way = pytest.mark.parametrize(
     "options",
