@@ -46,6 +46,7 @@ static const char usage[] =
 	"usage: vgpu-mediator [--config FILE] [--db FILE] [--listen-dir DIR]\n"
 	"                     [--admin-socket PATH] [--backend auto|cpu|cuda]\n"
 	"                     [--set KEY=VALUE]... [--show-config]\n"
+	"       vgpu-mediator --help | --version\n"
 	"\n"
 	"Shares GPUs between virtual machines. Runs in the foreground, logs to stderr,\n"
 	"prints a line `ready` once it serves, ends cleanly on SIGTERM, reads its\n"
