@@ -241,13 +241,18 @@ int registry_backup(struct registry *registry, const char *path)
 	CLEANUP(freep) char *part = NULL;
 	struct stat existing;
 
-	if (lstat(path, &existing) == 0)
-		return registry_fail(registry, REGISTRY_E_EXISTS,
-		                     "%s exists and is not overwritten; name another file", path);
 	if (asprintf(&part, "%s.part", path) < 0) {
 		part = NULL;
 		return -ENOMEM;
 	}
+	if (lstat(path, &existing) == 0)
+		return registry_fail(registry, REGISTRY_E_EXISTS,
+		                     "%s exists and is not overwritten; name another file", path);
+	if (lstat(part, &existing) == 0)
+		return registry_fail(registry, REGISTRY_E_EXISTS,
+		                     "%s exists and is not overwritten; remove it, if a backup "
+		                     "was broken off there, or name another file",
+		                     part);
 	return copy_database(registry, path, part);
 }
 

@@ -21,6 +21,17 @@ def test_backup(registered):
     assert "directory" in registered.fails(1, "backup", "/nonexistent/x")
 
 
+def test_a_backup_takes_no_other_file_away(registered, tmp_path):
+    """What it writes first is beside it, under a name that may be somebody's."""
+    part = tmp_path / "copy.db.part"
+    part.write_text("mine")
+    assert f"{part} exists" in registered.fails(1, "backup", tmp_path / "copy.db")
+    assert part.read_text() == "mine" and not (tmp_path / "copy.db").exists()
+    part.unlink()
+    registered.ok("backup", tmp_path / "copy.db")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["copy.db"]
+
+
 @pytest.mark.parametrize("arguments", [["backup", "copy.db"], ["backup"], ["export"],
                                        ["export", "all.json"]])
 def test_no_copy_of_what_is_not_there(host, arguments):
