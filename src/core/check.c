@@ -10,19 +10,24 @@
 static const char *check_jobs(const struct vm *vm)
 {
 	const struct job *job;
-	uint32_t queued = 0, in_flight = 0, held = 0;
+	uint32_t queued = 0, in_flight = 0, on_gpu = 0, held = 0;
 	uint64_t bytes = 0;
 
 	TAILQ_FOREACH (job, &vm->queued, link) {
-		if (job->state != JOB_QUEUED)
-			return "a job in a queue is not in the state QUEUED";
+		if (job->state != (queued < vm->offered_count ? JOB_OFFERED : JOB_QUEUED))
+			return "a job in a queue is in none of its states, or in the wrong one";
+		if (job->state == JOB_OFFERED && job->without_gpu)
+			return "the scheduler is offered a job that needs no GPU";
 		queued++;
 		bytes += job->bytes;
+		if (queued == vm->offered_count && job != vm->last_offered)
+			return "the last job offered is another";
 	}
 	TAILQ_FOREACH (job, &vm->in_flight, link) {
 		if (job->state != JOB_IN_FLIGHT)
 			return "a job in flight is not in the state IN_FLIGHT";
 		in_flight++;
+		on_gpu += !job->without_gpu;
 		bytes += job->bytes;
 	}
 	TAILQ_FOREACH (job, &vm->held, link) {
@@ -33,7 +38,8 @@ static const char *check_jobs(const struct vm *vm)
 	}
 	if (held != vm->held_count || (held && !vm->records.awaited))
 		return "answers are held though nothing is being stored";
-	if (queued != vm->queued_count || in_flight != vm->in_flight_count)
+	if (queued != vm->queued_count || in_flight != vm->in_flight_count ||
+	    on_gpu != vm->on_gpu_count)
 		return "a VM's jobs and their counts differ";
 	if (bytes != vm->payload_bytes)
 		return "a VM's bytes and their sum differ";
@@ -106,6 +112,23 @@ static const char *check_gpu(const struct core *core, uint32_t index)
 	return core->config.policy->check(gpu->sched);
 }
 
+/* Whether all that is queued waits for something. */
+static const char *check_queue(const struct core *core, const struct vm *vm)
+{
+	const struct job *job = TAILQ_FIRST(&vm->queued);
+
+	while (job && job->state == JOB_OFFERED)
+		job = TAILQ_NEXT(job, link);
+	if (!job)
+		return NULL;
+	if (!job->without_gpu)
+		return "a job is not offered to the scheduler";
+	if (worker_takes_jobs(core, vm) && !vm->offered_count && !vm->on_gpu_count &&
+	    vm->in_flight_count < CORE_WITHOUT_GPU_MAX)
+		return "a job that needs no GPU waits for nothing";
+	return NULL;
+}
+
 /* Whether the VM's pool has a GPU that is not drained. */
 static bool has_gpu(const struct core *core, const struct vm *vm)
 {
@@ -123,9 +146,9 @@ static const char *check_vm(const struct core *core, const struct vm *vm)
 	const char *text;
 
 	core->config.policy->vm_stats(core->gpus[vm->gpu].sched, vm->sched, &stats);
-	if (stats.queued != vm->queued_count)
+	if (stats.queued != vm->offered_count)
 		return "core and scheduler count a VM's queue differently";
-	if (vm->worker.state == CORE_WORKER_READY && stats.in_flight != vm->in_flight_count)
+	if (vm->worker.state == CORE_WORKER_READY && stats.in_flight != vm->on_gpu_count)
 		return "core and scheduler count a VM's jobs in flight differently";
 	if (vm->enabled && vm->worker.state != CORE_WORKER_READY)
 		return "a VM without a ready worker may be granted a turn";
@@ -140,6 +163,8 @@ static const char *check_vm(const struct core *core, const struct vm *vm)
 	    has_gpu(core, vm))
 		return "a VM stays at a drained GPU though its pool has another";
 	text = check_jobs(vm);
+	if (!text)
+		text = check_queue(core, vm);
 	if (!text)
 		text = check_counts(vm);
 	return text ? text : check_faults(vm);

@@ -194,7 +194,7 @@ void core_dispatch(struct core *core)
 		struct vm *vm;
 
 		while ((vm = core_policy(core)->next(core->gpus[i].sched, core->now_ns)))
-			job_send_head(core, vm);
+			job_send_offered(core, vm);
 	}
 }
 

@@ -34,6 +34,8 @@ enum {
 	CORE_MAX_GPUS = 16,
 	CORE_NO_CLIENT = 0,
 	CORE_RECORDS_MAX = 16, /* of one VM that wait to be stored */
+	/* Jobs of one VM that need no GPU and that a worker has, at once. */
+	CORE_WITHOUT_GPU_MAX = 4,
 	/* So many in a row, and jobs do not wait for the next attempt any more. */
 	CORE_FAILING_STARTS = 5,
 
@@ -150,6 +152,7 @@ struct core_submission {
 	uint64_t cookie; /* comes back with the answer */
 	uint32_t opcode;
 	uint32_t bytes;           /* what the payload costs to keep */
+	bool without_gpu;         /* takes no turn, and is charged nothing */
 	enum vgpu_code malformed; /* not OK: refuse with this code */
 	void *payload;
 };

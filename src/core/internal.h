@@ -33,6 +33,7 @@ enum { FIRST_SLOTS = 64 };
 enum job_state {
 	JOB_FREE,      /* in core.free_jobs */
 	JOB_QUEUED,    /* in vm.queued */
+	JOB_OFFERED,   /* there too: the scheduler may have it sent */
 	JOB_IN_FLIGHT, /* in vm.in_flight: a worker has it */
 	JOB_HELD,      /* in vm.held: its answer waits for its fault to be stored */
 };
@@ -45,6 +46,7 @@ struct job {
 	uint64_t cookie;
 	uint32_t opcode;
 	uint32_t bytes;
+	bool without_gpu;
 	void *payload;
 	int64_t accepted_ns;
 	int64_t sent_ns;
@@ -93,11 +95,14 @@ struct vm {
 	uint32_t home;      /* where it belongs */
 	int64_t arrived_ns; /* from another GPU; else INT64_MIN */
 	struct sched_vm *sched;
-	bool enabled; /* as the scheduler knows it */
-	struct job_list queued;
+	bool enabled;           /* as the scheduler knows it */
+	struct job_list queued; /* OFFERED ones first */
 	struct job_list in_flight;
 	struct job_list held;
+	struct job *last_offered; /* or NULL */
 	uint32_t queued_count;
+	uint32_t offered_count; /* of these: what the scheduler knows of */
+	uint32_t on_gpu_count;  /* of those in flight: the same */
 	uint32_t in_flight_count;
 	uint32_t held_count;
 	uint64_t payload_bytes;  /* of all jobs that are not answered */
@@ -214,7 +219,13 @@ void vm_place(struct core *core, struct vm *vm);
 void vm_finish(struct core *core, struct vm *vm);
 
 /* jobs.c */
-void job_send_head(struct core *core, struct vm *vm);
+/* The scheduler wants it: the oldest job, which is OFFERED. */
+void job_send_offered(struct core *core, struct vm *vm);
+/*
+ * Sends what is next in the VM's queue and needs no GPU, if the worker takes jobs and has none
+ * on the GPU, and offers what comes behind it to the scheduler.
+ */
+void jobs_move_on(struct core *core, struct vm *vm);
 /* Answers that were kept until something is stored leave. */
 void jobs_release_held(struct core *core, struct vm *vm);
 /* Queued jobs of @client, or of all with CORE_NO_CLIENT. */
@@ -230,6 +241,9 @@ int64_t job_limit_ns(const struct core *core, const struct vm *vm);
 void worker_settle(struct core *core, struct vm *vm);
 /* Ends the VM's worker because of what a job of it did. */
 void worker_kill(struct core *core, struct vm *vm);
+
+/* Whether jobs can be sent to the VM's worker. */
+bool worker_takes_jobs(const struct core *core, const struct vm *vm);
 
 /* Whether jobs are refused, since a worker that never starts waits for its next attempt. */
 bool worker_is_failing(const struct core *core, const struct vm *vm);

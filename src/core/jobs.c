@@ -73,6 +73,11 @@ static enum core_outcome outcome_of(enum vgpu_code code)
 static void leave_list(struct vm *vm, struct job *job)
 {
 	switch (job->state) {
+	case JOB_OFFERED:
+		vm->offered_count--;
+		if (job == vm->last_offered)
+			vm->last_offered = TAILQ_PREV(job, job_list, link);
+		/* fall through */
 	case JOB_QUEUED:
 		TAILQ_REMOVE(&vm->queued, job, link);
 		vm->queued_count--;
@@ -80,6 +85,7 @@ static void leave_list(struct vm *vm, struct job *job)
 	case JOB_IN_FLIGHT:
 		TAILQ_REMOVE(&vm->in_flight, job, link);
 		vm->in_flight_count--;
+		vm->on_gpu_count -= !job->without_gpu;
 		break;
 	case JOB_HELD:
 		TAILQ_REMOVE(&vm->held, job, link);
@@ -113,11 +119,20 @@ static void job_answer(struct core *core, struct vm *vm, struct job *job,
 	core->job_count--;
 }
 
+/* Jobs of the queue were answered; before that @offered of it were. */
+static void left_unsent(struct core *core, struct vm *vm, uint32_t offered)
+{
+	if (offered > vm->offered_count)
+		core_policy(core)->jobs_dropped(core->gpus[vm->gpu].sched, core->now_ns, vm->sched,
+		                                offered - vm->offered_count);
+	jobs_move_on(core, vm);
+}
+
 void jobs_answer_queued(struct core *core, struct vm *vm, uint64_t client, enum vgpu_code code)
 {
 	struct core_answer answer = {.code = code, .command = UINT32_MAX};
+	uint32_t offered = vm->offered_count;
 	struct job *job, *next;
-	uint32_t count = 0;
 
 	if (code == VGPU_CODE_RATE_LIMITED) {
 		answer.detail = VGPU_BUSY_GPU_RESET;
@@ -128,11 +143,8 @@ void jobs_answer_queued(struct core *core, struct vm *vm, uint64_t client, enum 
 		if (client != CORE_NO_CLIENT && job->client != client)
 			continue;
 		job_answer(core, vm, job, &answer, NULL);
-		count++;
 	}
-	if (count)
-		core_policy(core)->jobs_dropped(core->gpus[vm->gpu].sched, core->now_ns, vm->sched,
-		                                count);
+	left_unsent(core, vm, offered);
 }
 
 /* Keeps the answer until jobs_release_held(); the job stays the VM's. */
@@ -292,12 +304,13 @@ int core_job_submitted(struct core *core, int64_t now_ns, uint32_t number,
 	job->cookie = submission->cookie;
 	job->opcode = submission->opcode;
 	job->bytes = submission->bytes;
+	job->without_gpu = submission->without_gpu;
 	job->payload = submission->payload;
 	job->accepted_ns = core->now_ns;
 	TAILQ_INSERT_TAIL(&vm->queued, job, link);
 	vm->queued_count++;
 	vm->payload_bytes += job->bytes;
-	core_policy(core)->job_queued(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
+	jobs_move_on(core, vm);
 	worker_settle(core, vm);
 	core_dispatch(core);
 	return 0;
@@ -340,15 +353,16 @@ static void head_changed(struct core *core, struct vm *vm)
 		core_policy(core)->charged_ns(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
 }
 
-void job_send_head(struct core *core, struct vm *vm)
+/* The oldest job that is not sent. */
+static void send_head(struct core *core, struct vm *vm)
 {
 	struct core_action *action = core_push_action(core, CORE_ACTION_SEND_JOB, vm);
 	struct job *job = TAILQ_FIRST(&vm->queued);
 
-	TAILQ_REMOVE(&vm->queued, job, link);
-	vm->queued_count--;
+	leave_list(vm, job);
 	TAILQ_INSERT_TAIL(&vm->in_flight, job, link);
 	vm->in_flight_count++;
+	vm->on_gpu_count += !job->without_gpu;
 	job->state = JOB_IN_FLIGHT;
 	job->sent_ns = core->now_ns;
 	histogram_record(&core->pools[vm->settings.pool].wait, core->now_ns - job->accepted_ns);
@@ -357,7 +371,43 @@ void job_send_head(struct core *core, struct vm *vm)
 	action->job = job->id;
 	action->opcode = job->opcode;
 	action->payload = job->payload;
+}
+
+void job_send_offered(struct core *core, struct vm *vm)
+{
+	assert(TAILQ_FIRST(&vm->queued)->state == JOB_OFFERED);
+	send_head(core, vm);
 	worker_settle(core, vm);
+}
+
+/* The oldest job that the scheduler does not know of. */
+static struct job *first_unoffered(const struct vm *vm)
+{
+	return vm->last_offered ? TAILQ_NEXT(vm->last_offered, link) : TAILQ_FIRST(&vm->queued);
+}
+
+/*
+ * Jobs are sent in their order, and none is sent behind one that may hang on the GPU but by
+ * the scheduler: those that need no GPU wait until those before them are answered.
+ */
+void jobs_move_on(struct core *core, struct vm *vm)
+{
+	struct job *job;
+
+	while ((job = first_unoffered(vm))) {
+		if (!job->without_gpu) {
+			job->state = JOB_OFFERED;
+			vm->last_offered = job;
+			vm->offered_count++;
+			core_policy(core)->job_queued(core->gpus[vm->gpu].sched, core->now_ns,
+			                              vm->sched);
+		} else if (worker_takes_jobs(core, vm) && !vm->offered_count && !vm->on_gpu_count &&
+		           vm->in_flight_count < CORE_WITHOUT_GPU_MAX) {
+			send_head(core, vm);
+		} else {
+			return;
+		}
+	}
 }
 
 /* Nothing that was sent to that worker can succeed, and nothing more must be sent to it. */
@@ -395,7 +445,7 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 	};
 	uint64_t gpu_time_ns;
 	struct job *job;
-	bool was_oldest;
+	bool was_oldest, without_gpu;
 
 	CORE_NOTE(core, CORE_EVENT_JOB_DONE, result, now_ns, number, (int64_t)generation,
 	          (int64_t)id);
@@ -416,8 +466,13 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 	} else {
 		if (answer.code == VGPU_CODE_OK)
 			vm_success(core, vm);
+		without_gpu = job->without_gpu;
 		job_answer(core, vm, job, &answer, result->result);
-		core_policy(core)->job_done(core->gpus[vm->gpu].sched, core->now_ns, vm->sched);
+		/* Before the scheduler hears of it: its turn goes on if there is more. */
+		jobs_move_on(core, vm);
+		if (!without_gpu)
+			core_policy(core)->job_done(core->gpus[vm->gpu].sched, core->now_ns,
+			                            vm->sched);
 		if (was_oldest)
 			head_changed(core, vm);
 	}
@@ -482,15 +537,16 @@ int core_job_cancel(struct core *core, int64_t now_ns, uint64_t id)
 	const struct core_answer answer = {.code = VGPU_CODE_CANCELLED, .command = UINT32_MAX};
 	struct vm *vm;
 	struct job *job = find_job(core, id, &vm);
+	uint32_t offered;
 
 	CORE_NOTE(core, CORE_EVENT_JOB_CANCEL, NULL, now_ns, (int64_t)id);
 	core_advance(core, now_ns);
 	if (!job)
 		return -ENOENT;
-	if (job->state == JOB_QUEUED) {
+	if (job->state != JOB_IN_FLIGHT) {
+		offered = vm->offered_count;
 		job_answer(core, vm, job, &answer, NULL);
-		core_policy(core)->jobs_dropped(core->gpus[vm->gpu].sched, core->now_ns, vm->sched,
-		                                1);
+		left_unsent(core, vm, offered);
 	} else {
 		job_answer(core, vm, job, &answer, NULL);
 		jobs_fail_in_flight(core, vm, VGPU_CODE_CONTEXT_LOST);

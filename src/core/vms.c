@@ -57,7 +57,7 @@ static void attach(struct core *core, struct vm *vm, uint32_t gpu, struct sched_
 	vm->enabled = false;
 	vm->budget.charged_ns = 0;
 	core->gpus[gpu].weight += vm->settings.weight_hundredths;
-	for (uint32_t i = 0; i < vm->queued_count; i++)
+	for (uint32_t i = 0; i < vm->offered_count; i++)
 		core_policy(core)->job_queued(core->gpus[gpu].sched, core->now_ns, vm->sched);
 }
 
@@ -67,9 +67,9 @@ static int64_t detach(struct core *core, struct vm *vm)
 	struct gpu *gpu = &core->gpus[vm->gpu];
 
 	vm->charged_before_ns += core_policy(core)->charged_ns(gpu->sched, core->now_ns, vm->sched);
-	if (vm->queued_count)
+	if (vm->offered_count)
 		core_policy(core)->jobs_dropped(gpu->sched, core->now_ns, vm->sched,
-		                                vm->queued_count);
+		                                vm->offered_count);
 	gpu->weight -= vm->settings.weight_hundredths;
 	return core_policy(core)->vm_remove(gpu->sched, core->now_ns, TAKE_PTR(vm->sched));
 }

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "mediator/internal.h"
+#include "proto/request.h"
 
 /* ---- Actions of the core ----------------------------------------------------------- */
 
@@ -288,6 +289,7 @@ static void on_submit(void *owner, void *vm, uint64_t client, uint32_t request_i
 		.cookie = request_id,
 		.opcode = opcode,
 		.bytes = request ? request->length : 0,
+		.without_gpu = !opcode_needs_gpu(opcode),
 		.malformed = malformed,
 		.payload = request,
 	};

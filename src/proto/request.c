@@ -166,6 +166,11 @@ size_t response_encode(void *to, uint32_t status, uint32_t exec_time_us, const u
 	return length;
 }
 
+bool opcode_needs_gpu(uint32_t opcode)
+{
+	return opcode != VGPU_OP_NOP && opcode != VGPU_OP_GET_DEVICE_INFO;
+}
+
 const char *code_name(uint32_t code)
 {
 	static const char *const names[VGPU_CODE_COUNT] = {

@@ -10,6 +10,7 @@
 #ifndef PROTO_REQUEST_H
 #define PROTO_REQUEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,6 +33,12 @@ struct response_view {
 	uint32_t data_bytes;
 	uint32_t exec_time_us;
 };
+
+/*
+ * Whether jobs of the operation (enum vgpu_opcode, known or not) run on the GPU. The others are
+ * sent to the worker without a turn, so that none of them may ever wait for the GPU.
+ */
+bool opcode_needs_gpu(uint32_t opcode);
 
 /*
  * Returns VGPU_CODE_OK, or the code to answer with: VGPU_CODE_INVALID_LENGTH for a

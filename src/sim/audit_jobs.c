@@ -4,7 +4,7 @@
  */
 #include "sim/audit_internal.h"
 
-enum { SENT_MAX = 4 };
+enum { SENT_MAX = 4 }; /* of jobs that need the GPU */
 
 struct sim_job *audit_oldest_sent(const struct world *world, uint32_t number)
 {
@@ -154,11 +154,36 @@ void audit_check_answer(struct world *world, uint32_t number, const struct core_
 	vm->answered++;
 }
 
+/* How many of the jobs that the worker has need the GPU, or do not. */
+static uint32_t count_sent(const struct world *world, uint32_t number, bool without_gpu)
+{
+	const struct sim_job *job;
+	uint32_t count = 0;
+
+	TAILQ_FOREACH (job, &world->vms[number].jobs, link)
+		count += job->watch.state == WATCH_SENT && (job->length_ns == 0) == without_gpu;
+	return count;
+}
+
+static const char *check_out(const struct world *world, uint32_t number, const struct sim_job *job)
+{
+	if (job->length_ns)
+		return count_sent(world, number, false) < SENT_MAX
+		               ? NULL
+		               : "too many jobs of a VM are sent at once";
+	if (count_sent(world, number, false))
+		return "a job that needs no GPU is sent behind one that does";
+	return count_sent(world, number, true) < CORE_WITHOUT_GPU_MAX
+	               ? NULL
+	               : "too many jobs of a VM that need no GPU are sent at once";
+}
+
 void audit_check_send(struct world *world, uint32_t number, const struct core_action *action)
 {
 	struct audit *audit = world->options->audit;
 	struct audit_vm *vm = &audit->vms[number];
 	struct sim_job *job = action->payload;
+	const char *wrong;
 
 	if (job == vm->submitted)
 		audit_accepted(world, number, job);
@@ -173,14 +198,17 @@ void audit_check_send(struct world *world, uint32_t number, const struct core_ac
 	if (world->draining[vm->gpu])
 		audit_violated(audit, world, number, "a job is sent to a GPU that is drained");
 	audit_pay(audit, vm, audit_charged_ns(world, number));
-	if (vm->in_debt && vm->balance < -1000 * AUDIT_REFUND_NS)
+	wrong = check_out(world, number, job);
+	if (wrong)
+		audit_violated(audit, world, number, wrong);
+	if (job->length_ns && vm->in_debt && vm->balance < -1000 * AUDIT_REFUND_NS)
 		audit_violated(audit, world, number, "a job is sent beyond the VM's GPU seconds");
 	job->watch.state = WATCH_SENT;
 	job->watch.id = action->job;
 	vm->settled = true;
 	vm->last_sent = job->watch.number;
-	if (++vm->sent > SENT_MAX)
-		audit_violated(audit, world, number, "too many jobs of a VM are sent at once");
+	vm->sent++;
+	audit->rare[RARE_WITHOUT_GPU] += job->length_ns == 0;
 }
 
 /* ---- Workers -------------------------------------------------------------------------- */

@@ -181,6 +181,9 @@ static void draw_load(struct scenario_vm *vm, struct sim_random *random, double 
 	if (one_in(random, 10)) {
 		vm->alternate_ns = min_i64(vm->length_ns * 100, 300 * NS_PER_MS);
 		vm->alternate_every = (uint32_t)between(random, 2, 100);
+	} else if (one_in(random, 8)) {
+		vm->alternate_ns = 0; /* needs no GPU */
+		vm->alternate_every = (uint32_t)between(random, 1, 10);
 	}
 }
 

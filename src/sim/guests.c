@@ -109,6 +109,7 @@ void guest_submit(struct world *world, uint32_t number)
 	job->client = 1 + vm->submitted % SIM_CLIENTS;
 	job->watch = (struct sim_job_watch){.number = vm->submitted};
 	submission.client = job->client;
+	submission.without_gpu = job->length_ns == 0;
 	submission.payload = job;
 	if (is_nth(vm->submitted, what->malformed_every))
 		submission.malformed = VGPU_CODE_INVALID_REQUEST;

@@ -12,6 +12,7 @@ const char *const rare_path_names[RARE_COUNT] = {
 	[RARE_MOVED] = "moved",
 	[RARE_LEFT] = "left",
 	[RARE_NEW_RULES] = "new rules",
+	[RARE_WITHOUT_GPU] = "without GPU",
 	[RARE_RATE] = "rate",
 	[RARE_DEPTH] = "depth",
 	[RARE_THROTTLED] = "throttled",

@@ -9,15 +9,16 @@
 
 enum rare_path {
 	/* the scheduler */
-	RARE_BESIDE,     /* several turns open at once */
-	RARE_CROWD,      /* more than three of them */
-	RARE_WAIT,       /* a turn kept for a job that had not come */
-	RARE_AHEAD,      /* several jobs of a VM in flight */
-	RARE_KEPT_OUT,   /* a ready VM whose tag kept it out */
-	RARE_REWEIGHTED, /* a weight changed */
-	RARE_MOVED,      /* a VM went to another GPU */
-	RARE_LEFT,       /* a VM was removed */
-	RARE_NEW_RULES,  /* the configuration changed */
+	RARE_BESIDE,      /* several turns open at once */
+	RARE_CROWD,       /* more than three of them */
+	RARE_WAIT,        /* a turn kept for a job that had not come */
+	RARE_AHEAD,       /* several jobs of a VM in flight */
+	RARE_KEPT_OUT,    /* a ready VM whose tag kept it out */
+	RARE_REWEIGHTED,  /* a weight changed */
+	RARE_MOVED,       /* a VM went to another GPU */
+	RARE_LEFT,        /* a VM was removed */
+	RARE_NEW_RULES,   /* the configuration changed */
+	RARE_WITHOUT_GPU, /* a job that needs no GPU */
 	/* refusals */
 	RARE_RATE,      /* jobs per second */
 	RARE_DEPTH,     /* queue depth */

@@ -24,10 +24,6 @@ static int64_t cpu_time_ns(void)
 	return (int64_t)now.tv_sec * NS_PER_SEC + now.tv_nsec;
 }
 
-static void cpu_nop(struct job *job UNUSED)
-{
-}
-
 static void cpu_add(struct job *job)
 {
 	job->results[0] = job->params[0] + job->params[1];
@@ -87,10 +83,9 @@ static void cpu_residue(struct job *job)
 }
 
 static void (*const cpu_handlers[OPERATION_COUNT])(struct job *job) = {
-	[OPERATION_NOP] = cpu_nop,         [OPERATION_ADD] = cpu_add,
-	[OPERATION_SPIN] = cpu_spin,       [OPERATION_FAULT] = cpu_fault,
-	[OPERATION_HANG] = cpu_hang,       [OPERATION_SGEMM] = cpu_sgemm,
-	[OPERATION_RESIDUE] = cpu_residue,
+	[OPERATION_ADD] = cpu_add,     [OPERATION_SPIN] = cpu_spin,
+	[OPERATION_FAULT] = cpu_fault, [OPERATION_HANG] = cpu_hang,
+	[OPERATION_SGEMM] = cpu_sgemm, [OPERATION_RESIDUE] = cpu_residue,
 };
 
 static int cpu_submit(struct backend *backend UNUSED, struct job *job UNUSED)

@@ -87,11 +87,6 @@ static int launch(struct cuda *cuda, enum cuda_kernel kernel, struct shape shape
 
 static const struct shape one_thread = {1, 1, 1, 1};
 
-static int launch_nop(struct cuda *cuda, const struct job *job UNUSED)
-{
-	return launch(cuda, CUDA_KERNEL_NOP, one_thread, NULL);
-}
-
 static int launch_add(struct cuda *cuda, const struct job *job)
 {
 	uint32_t a = job->params[0], b = job->params[1];
@@ -199,10 +194,9 @@ static int launch_residue(struct cuda *cuda, const struct job *job)
 }
 
 static int (*const launchers[OPERATION_COUNT])(struct cuda *cuda, const struct job *job) = {
-	[OPERATION_NOP] = launch_nop,         [OPERATION_ADD] = launch_add,
-	[OPERATION_SPIN] = launch_spin,       [OPERATION_FAULT] = launch_fault,
-	[OPERATION_HANG] = launch_hang,       [OPERATION_SGEMM] = launch_sgemm,
-	[OPERATION_RESIDUE] = launch_residue,
+	[OPERATION_ADD] = launch_add,     [OPERATION_SPIN] = launch_spin,
+	[OPERATION_FAULT] = launch_fault, [OPERATION_HANG] = launch_hang,
+	[OPERATION_SGEMM] = launch_sgemm, [OPERATION_RESIDUE] = launch_residue,
 };
 
 static int cuda_submit(struct backend *backend, struct job *job)
@@ -439,7 +433,7 @@ static int prepare_context(struct cuda *cuda, int device, const struct backend_o
 	if (r == CUDA_SUCCESS)
 		r = cuda->api.memory_fill(cuda->scratch, 0, SCRATCH_BYTES);
 	if (r == CUDA_SUCCESS)
-		r = launch_nop(cuda, NULL);
+		r = launch(cuda, CUDA_KERNEL_NOP, one_thread, NULL);
 	if (r == CUDA_SUCCESS)
 		r = cuda->api.context_synchronize();
 	if (r == CUDA_SUCCESS && options->test_ops)

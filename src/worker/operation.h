@@ -37,7 +37,6 @@ struct operation {
 	enum operation_id id;
 	const char *name;
 	bool needs_test_ops;
-	bool needs_device; /* else the worker answers it by itself */
 	uint32_t param_count;
 	uint32_t result_count;
 	/* Inclusive bounds of the first parameter, as unsigned. */

@@ -132,8 +132,12 @@ static int send_done(struct server *server, const struct job *job)
 	return send_packet(server->socket, &msg);
 }
 
-static void answer_device_info(const struct backend_info *info, struct job *job)
+/* What needs no GPU, and here it is all that is asked. */
+static void answer_without_gpu(const struct backend_info *info, struct job *job)
 {
+	job->ended = true;
+	if (job->operation->id != OPERATION_DEVICE_INFO)
+		return;
 	job->results[VGPU_INFO_BACKEND] = info->device.backend;
 	job->results[VGPU_INFO_CAPABILITY] = info->device.capability;
 	job->results[VGPU_INFO_MULTIPROCESSORS] = info->device.multiprocessors;
@@ -141,7 +145,6 @@ static void answer_device_info(const struct backend_info *info, struct job *job)
 	job->results[VGPU_INFO_USED_MIB] = info->device.used_mib;
 	job->result_count = VGPU_INFO_COUNT;
 	job->data = info->device.name;
-	job->ended = true;
 }
 
 /* Turns a packet into a job at the end of the ring; @msg is a JOB. */
@@ -179,8 +182,8 @@ static int accept_job(struct server *server, const struct worker_msg *msg)
 	server->progress_ns = clock_monotonic_ns();
 	if (job->ended)
 		return 0;
-	if (!job->operation->needs_device) {
-		answer_device_info(&server->backend->info, job);
+	if (!opcode_needs_gpu(job->operation->opcode)) {
+		answer_without_gpu(&server->backend->info, job);
 		return 0;
 	}
 	if (server->backend->ops->submit(server->backend, job))

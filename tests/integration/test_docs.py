@@ -246,7 +246,7 @@ def test_lines_of_an_event_log(tmp_path):
     log = tmp_path / "events"
 
     def problem(line):
-        log.write_text(f"vgpu-events 1 x\n{line}\n")
+        log.write_text(f"vgpu-events 2 x\n{line}\n")
         found = json.loads(run(SIM, "--json", "--replay", log, status=1).splitlines()[0])
         return found["problem"]["text"], set(found["events"])
 

@@ -126,7 +126,7 @@ def test_a_slow_start_costs_nobody_else_anything(new_mediator, programs, directo
         programs.script(f'while ! [ -e "{directory}/go" ]; do sleep 0.01; done\n'
                         f'exec "{harness.WORKER}" "$@"')
         device = mediator.connect(slow)
-        device.submit_all({id_: (wire.OP_NOP, ()) for id_ in range(1, 5)})
+        device.submit_all({id_: (wire.OP_CUDA_KERNEL, (1, 2)) for id_ in range(1, 5)})
         harness.wait_for(lambda: len(mediator.workers()) == 2, "a worker that starts")
         for _ in range(20):
             neighbour.works()

@@ -48,10 +48,10 @@ def run(kernels, calls, memory):
 
 
 def test_nop(kernels):
-    calls = launches_of(wire.OP_NOP, [])
-    assert calls == [("vgpu_nop", [1, 1, 1], [1, 1, 1], [])]
+    """The worker answers it itself; the kernel is for its first launch, and for benchmarks."""
+    assert launches_of(wire.OP_NOP, []) == []
     memory = ptx.Memory()
-    run(kernels, calls, memory)
+    run(kernels, [("vgpu_nop", [1, 1, 1], [1, 1, 1], [])], memory)
     assert memory.words == {}
 
 

@@ -201,7 +201,7 @@ def test_a_line_that_cannot_be_is_named(log, problem_of):
 
 def test_a_line_that_leads_to_something_else_is_found(log, problem_of):
     """Between two checks: here the answer of the very event is another."""
-    for kind, place, value in (("job_submitted", 7, 2), ("job_done", 5, 5)):
+    for kind, place, value in (("job_submitted", 8, 2), ("job_done", 5, 5)):
         lines, number = tampered(log, kind, place, value)
         line, text = problem_of(lines)
         since = int(text.split("since line ")[1].split()[0])
@@ -218,7 +218,7 @@ def test_a_line_that_is_missing_is_noticed(log, problem_of):
     (lambda log: [], 0, "there is no event in this file"),
     (lambda log: log[:1], 1, "there is no event in this file"),
     (lambda log: ["[scenario]\n"], 1, "no event log that vgpu-sim"),
-    (lambda log: ["vgpu-events 2 1.0\n"], 1, "no event log that vgpu-sim"),
+    (lambda log: ["vgpu-events 1 1.0\n"], 1, "no event log that vgpu-sim"),
     (lambda log: with_line(log, 1, log[2]), 2, "this cannot have happened here"),
     (lambda log: with_line(log, 2, "reboot 5\n"), 3, "there is no such event"),
     (lambda log: with_line(log, 2, "tick 1 2\n"), 3, "it has more numbers than this"),

@@ -98,7 +98,7 @@ def test_the_order_and_its_parts(new_mediator):
     assert device.call(wire.OP_SPIN, [3000]).code == wire.OK
     mediator.connect(holder).submit(wire.OP_HANG)
     harness.wait_for(lambda: mediator.vm_status(holder)["in_flight"], "the job that hangs")
-    device.submit_all({n: (wire.OP_NOP, ()) for n in range(2, 18)})
+    device.submit_all({n: (wire.OP_CUDA_KERNEL, (1, n)) for n in range(2, 18)})
 
     def rows():
         found = json.loads(admin(mediator, "--json", "show-weights", "--verbose"))["vms"]

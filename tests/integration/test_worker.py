@@ -295,8 +295,8 @@ def test_cpu_fault_is_a_real_one():
 def test_cuda_fault_takes_the_jobs_behind_it_along(options):
     with start("cuda", "--allow-test-ops", *options) as worker:
         assert worker.results(wire.OP_CUDA_KERNEL, [1, 2]) == [3]
-        for job, opcode in ((2, wire.OP_FAULT), (3, wire.OP_NOP), (4, wire.OP_NOP)):
-            worker.send(job, opcode)
+        for job, opcode in ((2, wire.OP_FAULT), (3, wire.OP_SPIN), (4, wire.OP_SPIN)):
+            worker.send(job, opcode, [0] if opcode == wire.OP_SPIN else [])
         # What it has not yet taken from the socket is not answered: it was not launched.
         answered = 2
         with pytest.raises(EOFError):

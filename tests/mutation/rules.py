@@ -308,6 +308,36 @@ SCHEDULE = [
              "patience_ns = vm->last_turn_ns;"),
 ]
 
+WITHOUT_GPU = [
+    Mutation("what needs no GPU takes no turn", "src/core/jobs.c",
+             "if (!job->without_gpu) {",
+             "if (true) {"),
+    Mutation("it goes only to a worker that takes jobs", "src/core/watch/workers.c",
+             "return vm->worker.state == CORE_WORKER_READY && !unwanted(core, vm);",
+             "return vm->worker.state == CORE_WORKER_READY;"),
+    Mutation("it overtakes nothing", "src/core/jobs.c",
+             "!vm->offered_count && !vm->on_gpu_count &&",
+             "!vm->on_gpu_count &&"),
+    Mutation("it goes behind nothing that is on the GPU", "src/core/jobs.c",
+             "!vm->offered_count && !vm->on_gpu_count &&",
+             "!vm->offered_count &&"),
+    Mutation("a worker has four of them", "src/core/jobs.c",
+             "vm->in_flight_count < CORE_WITHOUT_GPU_MAX) {",
+             "true) {"),
+    Mutation("the scheduler does not hear of its end", "src/core/jobs.c",
+             "if (!without_gpu)",
+             "if (true)"),
+    Mutation("what is behind it does not end the turn", "src/core/jobs.c",
+             "/* Before the scheduler hears of it: its turn goes on if there is more. */\n\t\tjobs_move_on(core, vm);",
+             ""),
+    Mutation("what is behind one that was taken out moves on", "src/core/jobs.c",
+             "offered - vm->offered_count);\n\tjobs_move_on(core, vm);",
+             "offered - vm->offered_count);"),
+    Mutation("it is sent when the worker is ready", "src/core/watch/workers.c",
+             "\n\tjobs_move_on(core, vm);",
+             ""),
+]
+
 LIMITS = [
     Mutation("a rate is kept", "src/core/limit/limit.c",
              "if (early_ns > 0) {",
@@ -534,4 +564,4 @@ RETRIES = [
              "r != VGPU_CODE_RATE_LIMITED || attempt > VGPU_RETRIES_MAX"),
 ]
 
-MUTATIONS = [*SCHEDULE, *LIMITS, *JOB_LIMITS, *DRAINS, *FAULTS, *WORKERS, *RETRIES]
+MUTATIONS = [*SCHEDULE, *WITHOUT_GPU, *LIMITS, *JOB_LIMITS, *DRAINS, *FAULTS, *WORKERS, *RETRIES]

@@ -26,8 +26,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 UNIT_LIMIT_S = 60
 CHECK_LIMIT_S = 120
 UNIT_TESTS = ["sched_run_list", "sched_fair", "sched_lockstep", "limit", "core", "core_limits",
-              "core_places", "core_timeouts", "core_vms", "core_hangs", "core_random",
-              "guest_handle"]
+              "core_places", "core_timeouts", "core_without_gpu", "core_vms", "core_hangs",
+              "core_random", "guest_handle"]
 
 NOT_NOTICED = "NOT NOTICED"
 NOT_ENDED = "DOES NOT END"

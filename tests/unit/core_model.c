@@ -100,6 +100,17 @@ static uint64_t cookie_of(const struct play *play, const void *payload)
 	return (uint64_t)((const struct record *)payload - play->records);
 }
 
+/* How many of the jobs that the process has need the GPU, or do not. */
+static unsigned int count_jobs(const struct play *play, const struct process *process,
+                               bool without_gpu)
+{
+	unsigned int count = 0;
+
+	for (unsigned int i = 0; i < process->count; i++)
+		count += play->records[process->jobs[i]].without_gpu == without_gpu;
+	return count;
+}
+
 static void on_send(struct play *play, const struct core_action *action)
 {
 	struct process *process = expect_process(play, action);
@@ -111,7 +122,10 @@ static void on_send(struct play *play, const struct core_action *action)
 	assert_ptr_equal(record->vm, process->vm);
 	assert_false(record->sent || record->answered);
 	assert_true(cookie > process->vm->last_sent);
-	assert_true(process->count < JOBS_SENT_MAX);
+	assert_true(count_jobs(play, process, record->without_gpu) < JOBS_SENT_MAX / 2);
+	if (record->without_gpu)
+		assert_int_equal(count_jobs(play, process, false), 0);
+	play->reached->without_gpu += record->without_gpu;
 	assert_false(play->draining[process->gpu]);
 	process->vm->last_sent = cookie;
 	record->sent = true;

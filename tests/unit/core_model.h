@@ -22,7 +22,7 @@ enum {
 	GPUS = 3,
 	CLIENTS = 4,
 	QUEUE_MAX = 24,
-	JOBS_SENT_MAX = 4,
+	JOBS_SENT_MAX = 8, /* four that need the GPU and four that do not */
 	TICKETS = 64,
 };
 
@@ -47,6 +47,7 @@ struct vm_model {
 struct record {
 	struct vm_model *vm;
 	uint64_t job; /* once it is sent */
+	bool without_gpu;
 	bool sent;
 	bool answered;
 	bool result_given;
@@ -72,7 +73,7 @@ struct reached {
 	uint64_t codes[VGPU_CODE_COUNT];
 	uint64_t busy[VGPU_BUSY_GPU_RESET + 1];
 	uint64_t actions[CORE_ACTION_VM_GONE + 1];
-	uint64_t quarantines, moves, stale, cancelled, waits;
+	uint64_t quarantines, moves, stale, cancelled, waits, without_gpu;
 	uint64_t rate_kept, depth_kept, reloads, forgiven, cleared;
 };
 

@@ -127,13 +127,14 @@ uint32_t world_add_vm(struct world *world, const struct vm_settings *settings)
 	return vm;
 }
 
-uint64_t world_submit(struct world *world, uint32_t vm, uint64_t client)
+static uint64_t submit(struct world *world, uint32_t vm, uint64_t client, bool without_gpu)
 {
 	const struct core_submission submission = {
 		.client = client,
 		.cookie = ++world->submitted,
-		.opcode = VGPU_OP_CUDA_KERNEL,
+		.opcode = without_gpu ? VGPU_OP_NOP : VGPU_OP_CUDA_KERNEL,
 		.bytes = 40,
+		.without_gpu = without_gpu,
 		.payload = &world->payloads[world->submitted],
 	};
 
@@ -141,6 +142,16 @@ uint64_t world_submit(struct world *world, uint32_t vm, uint64_t client)
 	assert_int_equal(core_job_submitted(world->core, world->now_ns, vm, &submission), 0);
 	world_look(world);
 	return submission.cookie;
+}
+
+uint64_t world_submit(struct world *world, uint32_t vm, uint64_t client)
+{
+	return submit(world, vm, client, false);
+}
+
+uint64_t world_submit_without_gpu(struct world *world, uint32_t vm, uint64_t client)
+{
+	return submit(world, vm, client, true);
 }
 
 void world_ready(struct world *world, uint32_t vm, uint64_t generation)

@@ -67,6 +67,7 @@ void world_pass(struct world *world, int64_t ns);
 uint32_t world_add_vm(struct world *world, const struct vm_settings *settings);
 /* Returns the job's cookie. */
 uint64_t world_submit(struct world *world, uint32_t vm, uint64_t client);
+uint64_t world_submit_without_gpu(struct world *world, uint32_t vm, uint64_t client);
 void world_ready(struct world *world, uint32_t vm, uint64_t generation);
 void world_dead(struct world *world, uint32_t vm, uint64_t generation);
 /* Returns what core_job_done() does. */

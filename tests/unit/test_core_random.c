@@ -166,6 +166,7 @@ static void event_submit(struct play *play)
 	submission.cookie = ++play->submitted;
 	submission.payload = &play->records[play->submitted];
 	play->records[play->submitted].vm = vm;
+	submission.without_gpu = play->records[play->submitted].without_gpu = chance(play, 30);
 	vm->unanswered++;
 	if (chance(play, 3))
 		submission.malformed = VGPU_CODE_INVALID_REQUEST;
@@ -612,7 +613,7 @@ static void test_random_events(void **state UNUSED)
 		assert_int_equal(reached.codes[code] > 0, !others);
 	}
 	assert_true(reached.quarantines > 10 && reached.moves > 10 && reached.stale > 100);
-	assert_true(reached.cancelled > 10 && reached.waits > 1000);
+	assert_true(reached.cancelled > 10 && reached.without_gpu > 1000 && reached.waits > 1000);
 	assert_true(reached.codes[VGPU_CODE_OK] > 5000);
 	assert_true(reached.rate_kept > 1000 && reached.depth_kept > 1000);
 	assert_true(reached.reloads > 100 && reached.forgiven > 50 && reached.cleared > 50);

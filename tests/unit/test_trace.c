@@ -39,7 +39,8 @@ static const struct core_config config_told = {
 static const struct vm_settings settings_told = {2, 1, 300, 4, 5, 6, 7, 8, 9};
 static const struct core_store record_told = {
 	0, CORE_RECORD_RECOVERED, 2, CORE_FAULT_TIMEOUT, 0, 0, 5, false, false};
-static const struct core_submission submission_told = {1, 2, 3, 4, VGPU_CODE_INVALID_REQUEST, NULL};
+static const struct core_submission submission_told = {
+	1, 2, 3, 4, true, VGPU_CODE_INVALID_REQUEST, NULL};
 static const struct core_result result_told = {VGPU_CODE_CUDA, 2, 3, 4, true, NULL};
 
 static const struct core_config config_untold;

@@ -145,19 +145,27 @@ static void expect_ready(struct fixture *f)
 	assert_string_equal(device.name, "scripted device");
 }
 
-static void expect_end(struct fixture *f, enum worker_msg_type type, uint64_t job, uint32_t code,
-                       uint32_t word)
+static void expect_answer(struct fixture *f, uint8_t packet[WORKER_MSG_MAX_BYTES],
+                          struct response_view *response, enum worker_msg_type type, uint64_t job,
+                          uint32_t code)
 {
-	uint8_t packet[WORKER_MSG_MAX_BYTES];
-	struct response_view response;
 	struct worker_msg msg;
 
 	receive(f, packet, &msg);
 	assert_int_equal(msg.type, type);
 	assert_int_equal(msg.job, job);
 	assert_int_equal(msg.code, code);
-	assert_int_equal(response_decode(&response, msg.payload, msg.payload_bytes, NULL), 0);
-	assert_int_equal(response.status, code);
+	assert_int_equal(response_decode(response, msg.payload, msg.payload_bytes, NULL), 0);
+	assert_int_equal(response->status, code);
+}
+
+static void expect_end(struct fixture *f, enum worker_msg_type type, uint64_t job, uint32_t code,
+                       uint32_t word)
+{
+	uint8_t packet[WORKER_MSG_MAX_BYTES];
+	struct response_view response;
+
+	expect_answer(f, packet, &response, type, job, code);
 	assert_true(response.result_count >= 1);
 	assert_int_equal(response_result(&response, 0), word);
 }
@@ -165,6 +173,15 @@ static void expect_end(struct fixture *f, enum worker_msg_type type, uint64_t jo
 static void expect_done(struct fixture *f, uint64_t job, uint32_t code, uint32_t word)
 {
 	expect_end(f, WORKER_MSG_DONE, job, code, word);
+}
+
+static void expect_done_without_results(struct fixture *f, uint64_t job)
+{
+	uint8_t packet[WORKER_MSG_MAX_BYTES];
+	struct response_view response;
+
+	expect_answer(f, packet, &response, WORKER_MSG_DONE, job, VGPU_CODE_OK);
+	assert_int_equal(response.result_count, 0);
 }
 
 /* The job has failed with the context. */
@@ -215,6 +232,29 @@ static void test_refused_jobs_keep_their_place(void **state)
 	expect_done(f, 2, VGPU_CODE_UNSUPPORTED, 0);
 	expect_done(f, 3, VGPU_CODE_OK, 0);
 	expect_done(f, 4, VGPU_CODE_UNSUPPORTED, 0);
+	expect_lost(f, 5, 700);
+	expect_nothing(f);
+}
+
+/* Neither reaches the device, and each is answered behind what came before it. */
+static void test_what_needs_no_gpu_is_answered_without_it(void **state)
+{
+	struct fixture *f = *state;
+
+	send_job(f, 1, VGPU_OP_NOP, 0, 0);
+	send_job(f, 2, VGPU_OP_CUDA_KERNEL, 5, 0);
+	send_job(f, 3, VGPU_OP_NOP, 0, 0);
+	send_job(f, 4, VGPU_OP_GET_DEVICE_INFO, 0, 0);
+	send_job(f, 5, VGPU_OP_CUDA_KERNEL, 0, 700);
+	assert_int_equal(serve(f), WORKER_EXIT_CONTEXT_LOST);
+	assert_int_equal(f->device.submitted_count, 2);
+	assert_int_equal(f->device.submitted[0], 2);
+	assert_int_equal(f->device.submitted[1], 5);
+	expect_ready(f);
+	expect_done_without_results(f, 1);
+	expect_done(f, 2, VGPU_CODE_OK, 2);
+	expect_done_without_results(f, 3);
+	expect_done(f, 4, VGPU_CODE_OK, 0);
 	expect_lost(f, 5, 700);
 	expect_nothing(f);
 }
@@ -353,6 +393,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_jobs_are_submitted_ahead_up_to_the_bound,
+	                                        setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_needs_no_gpu_is_answered_without_it,
 	                                        setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused_jobs_keep_their_place, setup,
 	                                        teardown),

@@ -9,7 +9,7 @@
 #include "core/trace/trace.h"
 
 /* The first line begins with this; then comes the version of the program that wrote it. */
-#define TRACE_HEADER "vgpu-events 1 "
+#define TRACE_HEADER "vgpu-events 2 "
 
 /* Lines are of the kinds of enum core_event, and of these. */
 enum {

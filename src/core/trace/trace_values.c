@@ -102,6 +102,7 @@ static const struct trace_member submission[] = {
 	SUBMISSION(cookie, MEMBER_U64, ANY_I64),
 	SUBMISSION(opcode, MEMBER_U32, ANY_U32),
 	SUBMISSION(bytes, MEMBER_U32, ANY_U32),
+	SUBMISSION(without_gpu, MEMBER_BOOL, YES_OR_NO),
 	SUBMISSION(malformed, MEMBER_U32, 0, VGPU_CODE_COUNT - 1),
 };
 

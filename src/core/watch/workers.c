@@ -62,6 +62,11 @@ static bool unwanted(const struct core *core, const struct vm *vm)
 	       core->gpus[vm->gpu].draining || vm->records.awaited;
 }
 
+bool worker_takes_jobs(const struct core *core, const struct vm *vm)
+{
+	return vm->worker.state == CORE_WORKER_READY && !unwanted(core, vm);
+}
+
 /* NONE: start if somebody wants it, there is a place, and no back-off runs. */
 static int64_t settle_none(struct core *core, struct vm *vm)
 {
@@ -139,6 +144,7 @@ static int64_t settle_ready(struct core *core, struct vm *vm)
 {
 	int64_t budget_ns = settle_budget(core, vm), idle_ns;
 
+	jobs_move_on(core, vm);
 	if (vm->in_flight_count) {
 		vm->worker.idle_since_ns = SCHED_NEVER;
 		return min_i64(budget_ns, settle_running(core, vm));
