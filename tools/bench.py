@@ -54,12 +54,18 @@ def progress(text):
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def load(programs, sockets, seconds):
-    done = subprocess.run([str(programs / "bench-load"), "--seconds", str(seconds),
+def load(programs, sockets, seconds, *options):
+    done = subprocess.run([str(programs / "bench-load"), *options, "--seconds", str(seconds),
                            *map(str, sockets)], capture_output=True, text=True)
     if done.returncode:
         raise host.HostError(f"bench-load ended with {done.returncode}: {done.stderr.strip()}")
     return json.loads(done.stdout)
+
+
+def smallest_jobs(programs, socket, seconds, rounds):
+    """Jobs of one addition: what the GPU's part costs on top of an empty job."""
+    progress("jobs of one addition")
+    return median_of([load(programs, [socket], seconds, "--add") for _ in range(rounds)])
 
 
 def native(programs):
@@ -141,6 +147,7 @@ def measure(arguments):
         cpu = workers_cpu(programs, mediator, sockets[0])
         with Relay(programs, mediator.directory / "relay", max(VM_COUNTS), cpu) as relay:
             trips = round_trips(programs, relay, sockets, arguments.seconds, arguments.rounds)
+        smallest = smallest_jobs(programs, sockets[0], arguments.seconds, arguments.rounds)
         memory = idle_memory(programs, mediator, sockets)
     progress("decisions of the scheduler")
     decisions = scheduler(programs)
@@ -148,7 +155,7 @@ def measure(arguments):
     result = {"machine": host.describe_machine(), "backend": status["mediator"]["backend"],
               "device": status["gpus"][0]["name"], "seconds": arguments.seconds,
               "rounds": arguments.rounds, "transport": "socket", "round_trips": trips,
-              "memory": memory, "scheduler": decisions, "native": native(programs)}
+              "smallest": smallest, "memory": memory, "scheduler": decisions, "native": native(programs)}
     progress("")
     return result
 
@@ -165,8 +172,9 @@ def print_result(result):
         print(f"{row['vms']:4d} {relay['p50_us']:8.1f} {relay['p99_us']:8.1f} "
               f"{relay['per_second']:8.0f}   {vgpu['p50_us']:8.1f} {vgpu['p99_us']:8.1f} "
               f"{vgpu['per_second']:8.0f}     {row['ratio_p50']:4.2f}   {row['ratio_p99']:4.2f}")
-    print("\nSeveral VMs take turns (quantum_us), which the relay's do not: their p99 is the wait "
-          "for the others.")
+    smallest = result["smallest"]
+    print("\nAn empty job needs no GPU. One addition on it, one VM: "
+          f"p50 {smallest['p50_us']:.1f} us, p99 {smallest['p99_us']:.1f} us")
     if result["native"]:
         for way, figures in result["native"].items():
             print(f"Native launch and wait ({way}): p50 {figures['p50_us']:.1f} us, "

@@ -115,6 +115,9 @@ def round_trips(rig, table):
         table.row(one["vms"], f"{relay['p50_us']:.1f} / {relay['p99_us']:.1f}",
                   f"{relay['per_second']:.0f}", f"{ours['p50_us']:.1f} / {ours['p99_us']:.1f}",
                   f"{ours['per_second']:.0f}", f"{one['ratio_p50']:.2f}")
+    smallest = result["smallest"]
+    table.note(f"An empty job needs no GPU. One addition on it, one VM: p50 "
+               f"{smallest['p50_us']:.1f} us, p99 {smallest['p99_us']:.1f} us")
     for way, figures in (result["native"] or {}).items():
         table.note(f"Native launch and wait, {way}: p50 {figures['p50_us']:.1f} us, "
                    f"p99 {figures['p99_us']:.1f} us")

@@ -33,7 +33,8 @@ enum {
 	EVENTS_PER_WAIT = 64,
 	FIRST_ANSWER_MS = 60000, /* with the start of a worker and a GPU context */
 	LAST_ANSWER_MS = 10000,
-	REQUEST_BYTES = VGPU_SOCKET_HEADER_BYTES + VGPU_HEADER_BYTES,
+	ADD_PARAMS = 2,
+	REQUEST_BYTES = VGPU_SOCKET_HEADER_BYTES + VGPU_HEADER_BYTES + ADD_PARAMS * 4,
 };
 
 struct vm {
@@ -48,6 +49,7 @@ struct load {
 	int vm_count;
 	int outstanding; /* per VM */
 	int seconds;
+	bool add; /* else empty jobs */
 	bool hold;
 	int epoll;
 	int under_way;
@@ -65,23 +67,25 @@ static int fail(const struct vm *vm, const char *what)
 
 static int submit(struct load *load, struct vm *vm, uint32_t id)
 {
-	uint8_t frame[REQUEST_BYTES] = {0};
+	uint8_t frame[REQUEST_BYTES] = {0}, *request = frame + VGPU_SOCKET_HEADER_BYTES;
+	const uint32_t params = load->add ? ADD_PARAMS : 0;
+	const size_t length = sizeof(frame) - (ADD_PARAMS - params) * 4;
 	struct vgpu_socket_header header = {
 		.type = VGPU_MSG_REQUEST,
 		.request_id = id,
 		.pool_id = 'A',
 		.priority = VGPU_PRIORITY_MEDIUM,
-		.payload_bytes = VGPU_HEADER_BYTES,
+		.payload_bytes = (uint32_t)length - VGPU_SOCKET_HEADER_BYTES,
 	};
 
 	vgpu_socket_header_encode(frame, &header);
-	vgpu_put_le32(frame + VGPU_SOCKET_HEADER_BYTES + VGPU_REQUEST_VERSION,
-	              VGPU_PROTOCOL_VERSION);
-	vgpu_put_le32(frame + VGPU_SOCKET_HEADER_BYTES + VGPU_REQUEST_OPCODE, VGPU_OP_NOP);
+	vgpu_put_le32(request + VGPU_REQUEST_VERSION, VGPU_PROTOCOL_VERSION);
+	vgpu_put_le32(request + VGPU_REQUEST_OPCODE, load->add ? VGPU_OP_CUDA_KERNEL : VGPU_OP_NOP);
+	vgpu_put_le32(request + VGPU_REQUEST_PARAM_COUNT, params);
 	vm->submitted_ns[id] = clock_monotonic_ns();
 	load->under_way++;
 	/* Far less than a socket's buffer is ever under way. */
-	if (send(vm->fd, frame, sizeof(frame), MSG_NOSIGNAL) != sizeof(frame))
+	if (send(vm->fd, frame, length, MSG_NOSIGNAL) != (ssize_t)length)
 		return fail(vm, strerror(errno));
 	return 0;
 }
@@ -212,10 +216,11 @@ static int hold(const struct load *load)
 }
 
 static const char usage[] =
-	"usage: bench-load [--seconds S] [--outstanding K] SOCKET...\n"
+	"usage: bench-load [--add] [--seconds S] [--outstanding K] SOCKET...\n"
 	"       bench-load --hold SOCKET...\n"
 	"\n"
 	"Drives one VM per SOCKET with empty jobs and prints their round trip times.\n"
+	"  --add            jobs of one addition, which take the GPU\n"
 	"  --seconds S      how long, 1 to 3600 (default 3)\n"
 	"  --outstanding K  requests under way per VM, 1 to 64 (default 1)\n"
 	"  --hold           one request each, then idle until standard input ends\n";
@@ -223,6 +228,7 @@ static const char usage[] =
 static int parse_options(struct load *load, int argc, char **argv)
 {
 	static const struct option options[] = {
+		{"add", no_argument, NULL, 'a'},
 		{"seconds", required_argument, NULL, 's'},
 		{"outstanding", required_argument, NULL, 'o'},
 		{"hold", no_argument, NULL, 'h'},
@@ -235,6 +241,8 @@ static int parse_options(struct load *load, int argc, char **argv)
 			load->seconds = atoi(optarg);
 		else if (c == 'o')
 			load->outstanding = atoi(optarg);
+		else if (c == 'a')
+			load->add = true;
 		else if (c == 'h')
 			load->hold = true;
 		else
