@@ -115,7 +115,7 @@ enum core_fault {
 /* What must be known of a VM after a restart. */
 enum core_record {
 	CORE_RECORD_FAULT,
-	CORE_RECORD_RECOVERED, /* the first job that succeeded after a timeout */
+	CORE_RECORD_RECOVERED, /* the first job that succeeded on the GPU after a timeout */
 	CORE_RECORD_FORGIVEN,  /* faults of @at_ns and later bring no points: it was the hardware */
 };
 

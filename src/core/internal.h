@@ -276,7 +276,7 @@ int64_t records_settle(struct core *core, struct vm *vm);
  * job to blame has to be held.
  */
 void vm_fault(struct core *core, struct vm *vm, enum core_fault fault, uint32_t detail);
-/* A job of the VM has succeeded. */
+/* A job of the VM has succeeded on the GPU. */
 void vm_success(struct core *core, struct vm *vm);
 void vm_quarantine(struct core *core, struct vm *vm);
 /* As the registry has it. */

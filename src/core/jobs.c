@@ -464,9 +464,9 @@ int core_job_done(struct core *core, int64_t now_ns, uint32_t number, uint64_t g
 	if (result->context_lost) {
 		context_is_lost(core, vm, job, &answer, result->result);
 	} else {
-		if (answer.code == VGPU_CODE_OK)
-			vm_success(core, vm);
 		without_gpu = job->without_gpu;
+		if (answer.code == VGPU_CODE_OK && !without_gpu)
+			vm_success(core, vm);
 		job_answer(core, vm, job, &answer, result->result);
 		/* Before the scheduler hears of it: its turn goes on if there is more. */
 		jobs_move_on(core, vm);

@@ -175,7 +175,7 @@ void audit_worker_answers(struct world *world, uint32_t number, const struct dat
 	job->watch.reported = true;
 	job->watch.code = result->code;
 	vm->answer_due = job;
-	if (result->code == VGPU_CODE_OK)
+	if (result->code == VGPU_CODE_OK && job->length_ns)
 		audit_success(world, number);
 }
 

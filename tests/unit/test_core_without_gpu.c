@@ -187,6 +187,36 @@ static void test_they_have_a_limit(void **state)
 	world_expect_answer(world, cookie, VGPU_CODE_TIMEOUT);
 }
 
+/* That one is answered says nothing about what the VM does on the GPU. */
+static void test_they_do_not_end_a_short_limit(void **state)
+{
+	struct world *world = *state;
+	uint64_t generation, cookie;
+	struct core_action sent;
+	uint32_t vm = world_add_vm(world, NULL);
+
+	generation = world_warm(world, vm);
+	cookie = world_submit(world, vm, 1);
+	world_expect_send(world, cookie);
+	world_pass(world, 30 * S);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	world_store_fault(world, CORE_FAULT_TIMEOUT);
+	world_expect_answer(world, cookie, VGPU_CODE_TIMEOUT);
+	world_dead(world, vm, generation);
+	cookie = world_submit_without_gpu(world, vm, 1);
+	world_start_worker(world, vm);
+	sent = world_expect_send(world, cookie);
+	world_done(world, &sent, VGPU_CODE_OK, 0);
+	world_expect_answer(world, cookie, VGPU_CODE_OK);
+	world_expect_nothing(world);
+	cookie = world_submit(world, vm, 1);
+	world_expect_send(world, cookie);
+	world_pass(world, 3 * S);
+	world_expect(world, CORE_ACTION_KILL_WORKER);
+	world_store_fault(world, CORE_FAULT_TIMEOUT);
+	world_expect_answer(world, cookie, VGPU_CODE_TIMEOUT);
+}
+
 static void test_without_one_the_jobs_behind_it_are_offered(void **state)
 {
 	struct world *world = *state;
@@ -269,6 +299,7 @@ int main(void)
 		TEST_OPEN(test_a_worker_has_at_most_four_of_them),
 		TEST_OPEN(test_behind_a_hang_they_go_to_a_fresh_worker),
 		TEST_OPEN(test_they_have_a_limit),
+		TEST_OPEN(test_they_do_not_end_a_short_limit),
 		TEST_OPEN(test_without_one_the_jobs_behind_it_are_offered),
 		TEST_OPEN(test_they_need_a_worker),
 		TEST_CLOSED(test_they_do_not_keep_a_place),
