@@ -155,7 +155,8 @@ def measure(arguments):
     result = {"machine": host.describe_machine(), "backend": status["mediator"]["backend"],
               "device": status["gpus"][0]["name"], "seconds": arguments.seconds,
               "rounds": arguments.rounds, "transport": "socket", "round_trips": trips,
-              "smallest": smallest, "memory": memory, "scheduler": decisions, "native": native(programs)}
+              "smallest": smallest, "memory": memory, "scheduler": decisions,
+              "native": native(programs)}
     progress("")
     return result
 
@@ -192,7 +193,8 @@ def print_result(result):
                           f"{row['worst_ns'] / 1000:.2f})" for row in
                           result["scheduler"]["decisions"])
     print(f"One decision of the scheduler: {decisions}")
-    print(f"Simulator: {result['scheduler']['simulated_jobs_per_s'] / 1e6:.2f} million jobs a second")
+    jobs = result["scheduler"]["simulated_jobs_per_s"]
+    print(f"Simulator: {jobs / 1e6:.2f} million jobs a second")
 
 
 def verdict(result):
