@@ -335,6 +335,8 @@ void stream_pause(struct stream *stream, bool paused)
 	stream->paused = paused;
 	if (!paused)
 		do_later(stream);
+	else if (!stream->ended && !stream->dead && !event_pending(stream->readable, EV_READ, NULL))
+		watch(stream, true); /* congestion ended the reading: no stop_reading() follows */
 }
 
 struct evbuffer *stream_input(struct stream *stream)

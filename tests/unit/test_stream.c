@@ -162,6 +162,29 @@ static void write_much(struct world *world)
 	assert_false(stream_flush(world->stream));
 }
 
+/* Congestion had ended the reading already, with bytes left over that lead to the pause. */
+static void test_hang_up_while_paused_after_congestion(void **state)
+{
+	struct world *world = *state;
+	char bytes[8192];
+
+	world->pauses = true;
+	assert_int_equal(send(world->peer, "hello", 5, 0), 5);
+	run_all(world);
+	write_much(world);
+	stream_pause(world->stream, false);
+	assert_int_equal(send(world->peer, "again", 5, 0), 5);
+	run_all(world);
+	while (recv(world->peer, bytes, sizeof(bytes), 0) > 0)
+		run_all(world);
+	assert_false(stream_congested(world->stream));
+	assert_false(world->ended);
+	close(TAKE_FD(world->peer));
+	run_all(world);
+	assert_true(world->ended);
+	assert_int_equal(world->received, 0);
+}
+
 static void test_peer_that_reads_slowly(void **state)
 {
 	struct world *world = *state;
@@ -213,9 +236,13 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		TEST(test_bytes_and_the_end),      TEST(test_paused),
-		TEST(test_hang_up_while_paused),   TEST(test_hang_up_before_the_pause),
-		TEST(test_peer_that_reads_slowly), TEST(test_no_memory),
+		TEST(test_bytes_and_the_end),
+		TEST(test_paused),
+		TEST(test_hang_up_while_paused),
+		TEST(test_hang_up_before_the_pause),
+		TEST(test_hang_up_while_paused_after_congestion),
+		TEST(test_peer_that_reads_slowly),
+		TEST(test_no_memory),
 	};
 
 	event_set_mem_functions(allocate, realloc, free);
