@@ -43,6 +43,7 @@ struct process {
 	bool start_failed;
 	int64_t since_ns;
 	bool expected; /* we asked it to end */
+	uint32_t jobs; /* that it has */
 	struct worker_device device;
 	int64_t told_ns; /* when it last said what its jobs hold */
 };
@@ -121,8 +122,10 @@ static int on_done_packet(struct process *process, const struct worker_msg *msg)
 	if (!result.result)
 		return -ENOMEM;
 	r = host->ops->done(host->owner, process->vm, process->generation, msg->job, &result);
-	if (r == 0)
+	if (r == 0) {
+		process->jobs--;
 		return 0;
+	}
 	free(result.result);
 	/* Its jobs are taken from it when it is to end; else it has to know which it has. */
 	return process->expected ? 0 : -EPROTO;
@@ -169,8 +172,9 @@ static void on_packet(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 	struct process *process = arg;
 	int r = 1;
 
+	/* From a worker without a job nothing more is expected now. */
 	for (int i = 0; i < WORKER_PACKETS_PER_EVENT && r > 0; i++)
-		r = read_packet(process);
+		r = i && !process->jobs ? 0 : read_packet(process);
 	if (r >= 0)
 		return;
 	if (r != -EPIPE && r != -ECONNRESET)
@@ -458,8 +462,10 @@ void worker_host_send(struct worker_host *host, uint64_t generation, uint64_t jo
 
 	if (!process)
 		return;
-	if (send(process->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)length)
+	if (send(process->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)length) {
+		process->jobs++;
 		return;
+	}
 	/* A few small packets always fit: it has not read for long, or is dying. */
 	if (errno != EPIPE && errno != ECONNRESET)
 		log_error("%s does not take its jobs: %s: killed", process->name, strerror(errno));

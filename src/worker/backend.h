@@ -73,7 +73,8 @@ struct backend_ops {
 
 	/*
 	 * How long the worker looks for another job before it sleeps, since waking up costs
-	 * more than a short job; 0 where the device is this very processor.
+	 * more than a short job; 0 where the device is this very processor. It looks as long as
+	 * jobs come that soon.
 	 */
 	int64_t linger_ns;
 	/*

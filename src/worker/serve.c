@@ -44,6 +44,7 @@ struct server {
 	unsigned int count;
 	unsigned int turn;
 	int64_t progress_ns; /* when a job last came or ended */
+	bool lingers;        /* the last job that found no other came soon behind one */
 	uint32_t told_mib;   /* of what jobs hold, the mediator knows this */
 };
 
@@ -177,9 +178,13 @@ static struct job *enqueue(struct server *server, const struct worker_msg *msg)
 
 static int accept_job(struct server *server, const struct worker_msg *msg)
 {
+	bool was_idle = server->count == 0;
 	struct job *job = enqueue(server, msg);
+	int64_t now_ns = clock_monotonic_ns();
 
-	server->progress_ns = clock_monotonic_ns();
+	if (was_idle)
+		server->lingers = now_ns - server->progress_ns < server->backend->ops->linger_ns;
+	server->progress_ns = now_ns;
 	if (job->ended)
 		return 0;
 	if (!opcode_needs_gpu(job->operation->opcode)) {
@@ -255,10 +260,14 @@ static int finish_ended(struct server *server)
 	return 0;
 }
 
-/* Nothing is in flight: looks at the socket for a while, then sleeps on it. */
+/*
+ * Nothing is in flight: looks at the socket for a while, then sleeps on it. With many VMs a
+ * while is too short, and all who look take the processors from those who have work.
+ */
 static int wait_for_job(struct server *server)
 {
-	if (clock_monotonic_ns() - server->progress_ns >= server->backend->ops->linger_ns)
+	if (!server->lingers ||
+	    clock_monotonic_ns() - server->progress_ns >= server->backend->ops->linger_ns)
 		return wait_socket(server, -1);
 	server->turn = 0;
 	sched_yield();
