@@ -2,7 +2,7 @@
 /*
  * The operations that a worker knows: one row each with everything about it that
  * does not depend on the backend. Backends hold their handlers in arrays indexed
- * by enum operation_id.
+ * by enum operation_id; what needs no GPU has none.
  */
 #ifndef WORKER_OPERATION_H
 #define WORKER_OPERATION_H
